@@ -1,0 +1,365 @@
+"""Sessions by Claude Code, through its documented command line: `claude -p --output-format stream-json --verbose`.
+
+The prompt goes in on standard input, as one message marked `client_composed`. Given as an argument or as plain text,
+Claude Code would take `/cost` for a command that it answers by itself, and would read the file of every `@/path` in it,
+wherever that is and without asking: a stranger's issue must not do that.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from runners import claude_stream, rehearsal, rehearsals, verdict
+from runners.base import (
+    Conversation,
+    Ending,
+    Event,
+    Launch,
+    Line,
+    OptionsInvalid,
+    Program,
+    ProgramMissing,
+    SessionResult,
+    SessionSpec,
+    Tally,
+)
+from runners.environment import session_environment
+
+MINIMUM_VERSION: Final = (2, 1, 248)  # the first one that honours `client_composed`
+CONFIG_FOLDER: Final = ".claude"
+PROMPT_FILE: Final = "prompt.jsonl"
+REHEARSAL_FILE: Final = "rehearsal.json"
+SYSTEM_PROMPT_BYTES: Final = 100_000  # one argument of a program can't be longer than 128 KiB
+
+PERMISSION_MODES: Final = ("dontAsk", "acceptEdits", "plan", "auto")
+REFUSED_MODES: Final[Mapping[str, str]] = {
+    "bypassPermissions": "It lets the agent do anything on this machine as the worker's user. "
+    "Use dontAsk and name what is allowed under allowed tools.",
+    "manual": "It asks a person, and nobody is there. Use dontAsk.",
+    "default": "It asks a person, and nobody is there. Use dontAsk.",
+}
+SETTING_SOURCES: Final = ("user", "project", "local")
+
+# Of no use where nobody watches and the workspace is gone afterwards, or reaching out of the session.
+UNATTENDED: Final = ("ScheduleWakeup", "ListAgents", "SendMessage", "EnterWorktree", "ExitWorktree")
+# The bare name of a file tool would allow it everywhere on the machine: what is meant is the workspace.
+IN_WORKSPACE: Final[Mapping[str, str]] = {
+    "Read": "Read(./**)",
+    "Glob": "Read(./**)",
+    "Grep": "Read(./**)",
+    "Edit": "Edit(./**)",
+    "Write": "Edit(./**)",
+    "NotebookEdit": "Edit(./**)",
+}
+
+# A schedule's own variables come after these.
+QUIET: Final[Mapping[str, str]] = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # HOME goes away with the session
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # they die at the end of the turn while success is reported
+    "CLAUDE_CODE_DISABLE_CRON": "1",  # that is what Rota is for
+    "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+    "CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP": "1",  # else an older model's name silently gets a newer, dearer model
+    "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",  # a result line for what would be told on standard error alone
+    "CLAUDE_CODE_MAX_RETRIES": "6",  # about 35 s; its own 10 would spend 3 minutes on a wrong key
+}
+
+_MODEL = re.compile(r"[A-Za-z0-9][\w.:/@\[\]-]*")
+_GIT_LOG = re.compile(r"Bash(\((\*|git(:| \*| log).*)\))?")  # the rules that allow `git log`
+_TOOL_RULE = re.compile(r"[A-Za-z][\w.:-]*\*?(\([^\n]+\))?")
+
+
+class ClaudeRunner:
+    name: ClassVar[str] = "claude"
+    is_agent: ClassVar[bool] = True
+    credentials: ClassVar[tuple[str, ...]] = (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "ANTHROPIC_AUTH_TOKEN",
+    )
+
+    def problems(self, options: Mapping[str, Any]) -> dict[str, str]:
+        found = (check(options) for check in _CHECKS)
+        return {field: text for problems in found for field, text in problems.items()}
+
+    def program(self, path: str = "") -> Program:
+        """The given program, else the one that the `claude-agent-sdk` wheel carries, else the one on PATH."""
+        file = Path(path) if path else _bundled() or Path(shutil.which("claude") or "")
+        if not file.is_absolute() or not file.is_file() or not os.access(file, os.X_OK):
+            where = f"at {path}" if path else "in the claude-agent-sdk package or on PATH"
+            raise ProgramMissing(f"There is no Claude Code {where}. Install requirements.txt, or give its full path.")
+        version = _version(str(file), file.stat().st_mtime_ns)
+        if version < MINIMUM_VERSION:
+            least = _dotted(MINIMUM_VERSION)
+            raise ProgramMissing(f"{file} is Claude Code {_dotted(version)}; Rota needs {least} or newer.")
+        return Program(path=str(file), version=_dotted(version))
+
+    def launch(self, spec: SessionSpec) -> Launch:
+        problems = self.problems(spec.options) | _spec_problems(spec)
+        if problems:
+            raise OptionsInvalid(problems)
+        argv = [self.program(spec.program).path, *_arguments(spec)]
+        files = {PROMPT_FILE: _message(spec.prompt)}
+        if spec.conversation:
+            files[str(_conversation_path(spec))] = _without_costs(spec.conversation.file)
+        extra = {**QUIET, **_fallback_variables(spec.options), **spec.environment, **_own_variables(spec)}
+        if spec.rehearse:
+            argv = [sys.executable, "-I", "-S", rehearsal.__file__, str(spec.home / REHEARSAL_FILE), "--", *argv]
+            files[REHEARSAL_FILE] = json.dumps(_script(spec)).encode()
+            extra = rehearsal.without_models(extra)
+        return Launch(
+            argv=argv,
+            environment=session_environment(home=spec.home, extra=extra),
+            files=files,
+            result_type="result",
+            stdin_file=PROMPT_FILE,
+        )
+
+    def read(self, line: Line) -> list[Event]:
+        return claude_stream.read(line)
+
+    def judge(self, ending: Ending, tally: Tally, spec: SessionSpec) -> SessionResult:
+        return verdict.judge(ending, tally, spec.options, rehearse=spec.rehearse)
+
+    def conversation(self, spec: SessionSpec) -> Conversation | None:
+        """What Claude Code kept of the conversation, in a folder that it names after the workspace."""
+        projects = spec.home / CONFIG_FOLDER / "projects"
+        files = [file for file in projects.glob(f"*/{spec.agent_session_id}.jsonl") if file.stat().st_size]
+        if not files:
+            return None
+        return Conversation(agent_session_id=spec.agent_session_id, file=files[0])
+
+
+def _bundled() -> Path | None:
+    """The program in the wheel, without importing the package: that takes a second and 68 MB."""
+    package = importlib.util.find_spec("claude_agent_sdk")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        file = Path(folder) / "_bundled" / "claude"
+        if file.is_file():
+            return file
+    return None
+
+
+@lru_cache(maxsize=16)
+def _version(path: str, mtime_ns: int) -> tuple[int, ...]:
+    """What `claude --version` says. Remembered until the file changes."""
+    environment = {"PATH": os.defpath, "HOME": "/nonexistent", "CLAUDE_CONFIG_DIR": "/nonexistent", **QUIET}
+    try:
+        answer = subprocess.run(
+            [path, "--version"],
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramMissing(f"{path} could not be asked for its version: {error}") from error
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", answer.stdout)
+    if not numbers:
+        said = (answer.stdout + answer.stderr).strip()[:200]
+        raise ProgramMissing(f"{path} does not seem to be Claude Code. Asked for its version it said: {said!r}")
+    return tuple(int(number) for number in numbers.groups())
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(str(number) for number in version)
+
+
+def _arguments(spec: SessionSpec) -> Iterator[str]:
+    """Each value is bound to its option by `=`: none can become an option of its own, nor be swallowed by a list."""
+    options = spec.options
+    yield from ("-p", "--verbose", "--input-format=stream-json", "--output-format=stream-json")
+    yield f"--session-id={spec.agent_session_id}"
+    if spec.conversation:
+        yield f"--resume={spec.conversation.agent_session_id}"
+        yield "--fork-session"  # under the id that Rota chose; the earlier file stays as it was
+        yield "--system-prompt-snapshot=off"  # else the earlier session's system prompt is used, not the schedule's
+    yield f"--model={options['model']}"
+    if options.get("fallback_model"):
+        yield f"--fallback-model={options['fallback_model']}"
+    yield f"--permission-mode={options.get('permission_mode') or 'dontAsk'}"
+    allowed = list(options.get("allowed_tools") or ())
+    if allowed:
+        yield f"--allowedTools={','.join(_in_workspace(allowed))}"
+    disallowed = [tool for tool in UNATTENDED if tool not in allowed]
+    yield f"--disallowedTools={','.join([*disallowed, *(options.get('disallowed_tools') or ())])}"
+    if options.get("max_turns") is not None:
+        yield f"--max-turns={options['max_turns']}"
+    if options.get("max_budget_usd") is not None:
+        yield f"--max-budget-usd={Decimal(str(options['max_budget_usd'])):f}"
+    if options.get("append_system_prompt"):
+        yield f"--append-system-prompt={options['append_system_prompt']}"
+    yield f"--setting-sources={','.join(options.get('setting_sources') or ())}"
+    yield "--strict-mcp-config"
+
+
+def _in_workspace(rules: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(IN_WORKSPACE.get(rule, rule) for rule in rules))
+
+
+def _message(prompt: str) -> bytes:
+    message = {"type": "user", "client_composed": True, "message": {"role": "user", "content": prompt}}
+    return json.dumps(message).encode() + b"\n"
+
+
+def _own_variables(spec: SessionSpec) -> dict[str, str]:
+    """Not for a schedule to change: what keeps the session's files and sockets with the session."""
+    return {
+        "CLAUDE_CONFIG_DIR": str(spec.home / CONFIG_FOLDER),
+        "CLAUDE_CODE_TMPDIR": str(spec.home / "tmp"),
+        "XDG_RUNTIME_DIR": str(spec.home / "tmp"),
+    }
+
+
+def _fallback_variables(options: Mapping[str, Any]) -> dict[str, str]:
+    """Where no fallback is named, the program must not pick one."""
+    return {} if options.get("fallback_model") else {"CLAUDE_CODE_NO_MODEL_FALLBACK": "1"}
+
+
+def _conversation_path(spec: SessionSpec) -> Path:
+    """Where, below HOME, Claude Code looks for a conversation that it is to go on with.
+
+    It names the folder after its working directory and cuts that name at 200 characters; it also finds the conversation
+    in any other folder, so that what it adds to a name that was cut does not matter.
+    """
+    assert spec.conversation
+    units = str(spec.workspace.resolve()).encode("utf-16-le")  # it goes by UTF-16 units
+    characters = (units[at : at + 2].decode("utf-16-le", "replace") for at in range(0, len(units), 2))
+    folder = "".join(c if re.fullmatch(r"[A-Za-z0-9]", c) else "-" for c in characters)[:200]
+    return Path(CONFIG_FOLDER, "projects", folder, f"{spec.conversation.agent_session_id}.jsonl")
+
+
+def _without_costs(file: Path) -> bytes:
+    """A conversation without what it has cost so far: else that counts as this session's cost as well."""
+    lines = file.read_bytes().splitlines(keepends=True)
+    return b"".join(line for line in lines if not line.startswith(b'{"type":"cost-state"'))
+
+
+def _script(spec: SessionSpec) -> object:
+    """The data of the rehearsal's script: the schedule's own, else one that suits its prompt and permissions."""
+    if source := spec.options.get("rehearsal_script"):
+        return rehearsals.script(source)
+    allowed = list(spec.options.get("allowed_tools") or ())
+    refused = {str(rule).partition("(")[0] for rule in spec.options.get("disallowed_tools") or ()}
+    edits = bool({"Write", "Edit"} & set(allowed)) or spec.options.get("permission_mode") == "acceptEdits"
+    readable = sorted(file.name for file in spec.workspace.glob("README*") if file.is_file())
+    return rehearsals.default(
+        run_git=any(_GIT_LOG.fullmatch(rule) for rule in allowed) and "Bash" not in refused,
+        write=edits and not refused & {"Write", "Edit"},
+        read="" if "Read" in refused else next(iter(readable), ""),
+        most_turns=spec.options.get("max_turns"),
+    )
+
+
+def _spec_problems(spec: SessionSpec) -> dict[str, str]:
+    problems = {}
+    if not spec.prompt.strip():
+        problems["prompt"] = "There is nothing to ask the agent: the prompt is empty."
+    try:
+        uuid.UUID(spec.agent_session_id)
+    except ValueError:
+        problems["agent_session_id"] = f"{spec.agent_session_id!r} is no UUID."
+    if spec.conversation and not spec.conversation.file.is_file():
+        problems["conversation"] = f"The conversation to go on with is gone: {spec.conversation.file}"
+    return problems
+
+
+def _model_problems(options: Mapping[str, Any]) -> dict[str, str]:
+    problems = {}
+    model, fallback = options.get("model") or "", options.get("fallback_model") or ""
+    if not model:
+        problems["model"] = "Name a model: an alias such as haiku, sonnet or opus, or a full model id."
+    elif not isinstance(model, str) or not _MODEL.fullmatch(model) or model == "default":
+        problems["model"] = f"{model!r} is no model's name. Use an alias such as haiku, or a full model id."
+    if fallback and (not isinstance(fallback, str) or not _MODEL.fullmatch(fallback)):
+        problems["fallback_model"] = f"{fallback!r} is no model's name."
+    elif fallback and str(fallback).lower() == str(model).lower():
+        problems["fallback_model"] = "It is the same as the model. Name another one, or none."
+    return problems
+
+
+def _mode_problems(options: Mapping[str, Any]) -> dict[str, str]:
+    mode = options.get("permission_mode") or "dontAsk"
+    if mode in REFUSED_MODES:
+        return {"permission_mode": REFUSED_MODES[mode]}
+    if mode not in PERMISSION_MODES:
+        return {"permission_mode": f"{mode!r} is none of {', '.join(PERMISSION_MODES)}."}
+    if mode == "plan" and options.get("model") == "haiku":
+        return {"model": "In plan mode Claude Code asks Sonnet when it is given `haiku`. Use a full model id."}
+    return {}
+
+
+def _tool_problems(options: Mapping[str, Any]) -> dict[str, str]:
+    problems = {}
+    for field in ("allowed_tools", "disallowed_tools"):
+        rules = options.get(field) or ()
+        if not isinstance(rules, list | tuple):
+            problems[field] = "Give a list, for example Read, Edit, Bash(git log:*)."
+        elif wrong := [str(rule) for rule in rules if not _is_rule(rule)]:
+            problems[field] = f"Not a tool or a rule such as Bash(git log:*): {', '.join(wrong)}"
+    return problems
+
+
+def _is_rule(rule: object) -> bool:
+    if not isinstance(rule, str) or not _TOOL_RULE.fullmatch(rule):
+        return False
+    depth = 0
+    for character in rule:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _limit_problems(options: Mapping[str, Any]) -> dict[str, str]:
+    problems = {}
+    turns, budget = options.get("max_turns"), options.get("max_budget_usd")
+    if turns is not None and (not isinstance(turns, int) or isinstance(turns, bool) or turns < 1):
+        problems["max_turns"] = "Give a whole number, 1 or more, or nothing for no cap."
+    if budget is not None and not _is_positive(budget):
+        problems["max_budget_usd"] = "Give an amount in US dollars above 0, or nothing for no cap."
+    return problems
+
+
+def _is_positive(amount: object) -> bool:
+    try:
+        value = Decimal(str(amount))
+    except InvalidOperation:
+        return False
+    return value.is_finite() and value > 0
+
+
+def _other_problems(options: Mapping[str, Any]) -> dict[str, str]:
+    problems = {}
+    sources = options.get("setting_sources") or ()
+    if not isinstance(sources, list | tuple) or (set(sources) - set(SETTING_SOURCES)):
+        problems["setting_sources"] = f"Give a list of {', '.join(SETTING_SOURCES)}, or none."
+    prompt = options.get("append_system_prompt") or ""
+    if not isinstance(prompt, str) or "\0" in prompt or len(prompt.encode()) > SYSTEM_PROMPT_BYTES:
+        problems["append_system_prompt"] = f"Give a text of at most {SYSTEM_PROMPT_BYTES // 1000} kB."
+    try:
+        rehearsals.script(options.get("rehearsal_script") or [])
+    except rehearsal.ScriptInvalid as error:
+        problems["rehearsal_script"] = str(error)
+    return problems
+
+
+_CHECKS: Final = (_model_problems, _mode_problems, _tool_problems, _limit_problems, _other_problems)

@@ -1,0 +1,360 @@
+"""What the lines mean that Claude Code prints with `--output-format stream-json`. Pure: bytes in, events out.
+
+Written against what Claude Code 2.1.327 prints; tests/runners/streams holds recordings of it. Fields are read with
+care, for an agent's tools, its version or a crash may have put anything there: nothing here raises, and what is not
+known becomes an `output` event with the head of the line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from runners.base import Event, EventKind, Line
+
+TEXT_LENGTH: Final = 20_000  # characters of an event; the transcript has it all
+RESULT_LENGTH: Final = 200_000
+HEAD_LENGTH: Final = 2_000  # of a line that is not understood, and of one value of a tool's input
+LINE_BYTES: Final = 16 * 1024 * 1024  # a longer line is not parsed
+SYNTHETIC: Final = "<synthetic>"  # the model of an answer that the program made up itself
+
+_MOST = 2**53  # larger than any count, instant or sum of money that is meant
+_YEAR_2200 = 7_258_118_400
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
+_INPUT_KEYS = ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description", "skill")
+
+# Frames of these kinds say nothing that a person watching or the verdict needs.
+_IGNORED = frozenset({"stream_event", "tool_progress", "keep_alive", "tool_use_summary", "prompt_suggestion"})
+_IGNORED_SYSTEM = frozenset(
+    {
+        "background_tasks_changed",
+        "commands_changed",
+        "hook_started",
+        "hook_progress",
+        "session_state_changed",
+        "task_progress",
+        "task_updated",
+        "thinking_tokens",
+    }
+)
+
+
+def read(line: Line) -> list[Event]:
+    """The events of one line, most often one. Never raises."""
+    if line.stream == "shim":
+        return [_note_of_shim(line)]
+    if line.stream == "err":
+        return [_event("stderr", line, _decoded(line.data))]
+    frame = _frame(line)
+    if frame is None:
+        return [_event("output", line, _decoded(line.data[: 4 * HEAD_LENGTH]), length=HEAD_LENGTH)]
+    kind = _text_of(frame, "type")
+    if kind in _IGNORED:
+        return []
+    reader = _READERS.get(kind)
+    events = reader(line, frame) if reader else None
+    return [_unknown(line, frame)] if events is None else events
+
+
+def _frame(line: Line) -> Mapping[str, Any] | None:
+    if len(line.data) > LINE_BYTES or not line.data.lstrip().startswith(b"{"):
+        return None
+    try:
+        frame = json.loads(line.data)
+    except (ValueError, RecursionError):
+        return None
+    return frame if isinstance(frame, dict) else None
+
+
+def _note_of_shim(line: Line) -> Event:
+    """The shim notes `<code>: <sentence>` when it ends a process, and when it keeps less than was printed."""
+    code, _, sentence = _decoded(line.data).partition(": ")
+    if code in ("line_cut", "truncated") or not sentence:
+        return _event("note", line, sentence or code)
+    return _event("limit", line, sentence, {"ended_by": code})
+
+
+def _system(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:
+    subtype = _text_of(frame, "subtype")
+    if subtype in _IGNORED_SYSTEM:
+        return []
+    reader = _SYSTEM_READERS.get(subtype)
+    return reader(line, frame) if reader else None
+
+
+def _init(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    tools = frame.get("tools")
+    data = {
+        "model": _text_of(frame, "model"),
+        "tools": [str(tool) for tool in tools][:200] if isinstance(tools, list) else [],
+        "agent_session_id": _text_of(frame, "session_id"),
+        "version": _text_of(frame, "claude_code_version"),
+        "permission_mode": _text_of(frame, "permissionMode"),
+    }
+    return [_event("init", line, f"Claude Code {data['version']} with {data['model']}", data)]
+
+
+def _api_retry(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    status = int(_number(frame, "error_status")) or None
+    fault = _text_of(frame, "error")
+    words = fault.replace("_", " ") or "fault"
+    wait = _number(frame, "retry_delay_ms") / 1000
+    attempt, most = int(_number(frame, "attempt")), int(_number(frame, "max_retries"))
+    text = f"{words.capitalize()}{f' ({status})' if status else ''}: retry {attempt} of {most} in {wait:.1f} s"
+    return [_event("error", line, text, {"fault": fault, "status": status})]
+
+
+def _permission_denied(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    tool = _text_of(frame, "tool_name")
+    data = {"denied": tool, "id": _text_of(frame, "tool_use_id")}
+    return [_event("error", line, f"Denied: {tool}. {_text_of(frame, 'message')}", data)]
+
+
+def _model_switch(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    asked, instead = _text_of(frame, "original_model"), _text_of(frame, "fallback_model")
+    text = _text_of(frame, "content") or f"{asked} was replaced by {instead or 'no other model'}"
+    return [_event("note", line, text, {"model": asked, "fallback_model": instead})]
+
+
+def _informational(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    return [_event("note", line, _text_of(frame, "content"))]
+
+
+def _status(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    status = _text_of(frame, "status") or _text_of(frame, "compact_result")
+    return [_event("note", line, f"Conversation: {status}")] if status else []
+
+
+def _compacted(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    return [_event("note", line, "The conversation was compacted.")]
+
+
+def _hook(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    text = f"Hook {_text_of(frame, 'hook_name')}: {_text_of(frame, 'outcome')}"
+    return [_event("note", line, text, {"exit_code": int(_number(frame, "exit_code"))})]
+
+
+def _task(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    what = _text_of(frame, "summary") or _text_of(frame, "description")
+    state = _text_of(frame, "status") or "started"
+    return [_event("note", line, f"Task {state}: {what}")]
+
+
+def _assistant(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:
+    message = frame.get("message")
+    if not isinstance(message, dict):
+        return None
+    subagent = bool(frame.get("parent_tool_use_id"))
+    blocks = _blocks(message)
+    if fault := _text_of(frame, "error"):
+        text = "\n".join(_text_of(block, "text") for block in blocks)
+        return [_event("error", line, text, {"fault": fault})]
+    events = [event for block in blocks if (event := _said(line, block, subagent=subagent))]
+    model = _text_of(message, "model")
+    if model != SYNTHETIC and isinstance(usage := message.get("usage"), dict):
+        data = {"answer_id": _text_of(message, "id"), "model": model, "subagent": subagent, **_tokens(usage)}
+        events.append(_event("usage", line, "", data))
+    return events
+
+
+def _said(line: Line, block: Mapping[str, Any], *, subagent: bool) -> Event | None:
+    data: dict[str, Any] = {"subagent": True} if subagent else {}
+    match block.get("type"):
+        case "text":
+            return _event("text", line, _text_of(block, "text"), data)
+        case "thinking":
+            return _event("thinking", line, _text_of(block, "thinking"), data)
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
+            name, given = _text_of(block, "name"), block.get("input")
+            data |= {"id": _text_of(block, "id"), "name": name, "input": shortened(given)}
+            return _event("tool_use", line, describe_tool(name, given), data)
+    return None
+
+
+def _user(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:
+    message = frame.get("message")
+    if not isinstance(message, dict):
+        return None
+    events = []
+    for block in _blocks(message):
+        if block.get("type") == "tool_result":
+            data = {"id": _text_of(block, "tool_use_id"), "is_error": bool(block.get("is_error"))}
+            events.append(_event("tool_result", line, _content_text(block.get("content")), data))
+        elif block.get("type") == "text":  # the program's own words to the model
+            events.append(_event("note", line, _text_of(block, "text"), length=HEAD_LENGTH))
+    return events
+
+
+def _rate_limit(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    info = frame.get("rate_limit_info")
+    info = info if isinstance(info, dict) else {}
+    resets_at = int(_number(info, "resetsAt"))
+    data = {
+        "status": _text_of(info, "status"),
+        "resets_at": resets_at if 0 < resets_at < _YEAR_2200 else None,
+        "window": _text_of(info, "rateLimitType"),
+        "utilization": _number(info, "utilization"),
+    }
+    window = _text_of(info, "rateLimitType").replace("_", " ") or "rate"
+    text = f"The {window} limit: {_text_of(info, 'status').replace('_', ' ')}"
+    return [_event("rate_limit", line, text, data)]
+
+
+def _result(line: Line, frame: Mapping[str, Any]) -> list[Event]:
+    denials = frame.get("permission_denials")
+    stop = _text_of(frame, "stop_reason")
+    data: dict[str, Any] = {
+        "subtype": _text_of(frame, "subtype"),
+        "is_error": bool(frame.get("is_error")),
+        "status": int(_number(frame, "api_error_status")) or None,
+        "stop": stop if stop == "refusal" else _text_of(frame, "terminal_reason"),
+        "turns": int(_number(frame, "num_turns")),
+        "duration_ms": int(_number(frame, "duration_ms")),
+        "denied": [
+            describe_tool(_text_of(denial, "tool_name"), denial.get("tool_input"))
+            for denial in (denials if isinstance(denials, list) else [])
+            if isinstance(denial, dict)
+        ],
+        **_spent(frame),
+    }
+    errors = frame.get("errors")
+    events = [_event("error", line, str(e)) for e in errors] if isinstance(errors, list) else []
+    return [*events, _event("result", line, _text_of(frame, "result"), data, length=RESULT_LENGTH)]
+
+
+def _spent(frame: Mapping[str, Any]) -> dict[str, Any]:
+    """Tokens and cost of this process, subagents and the program's own questions to a model included.
+
+    `modelUsage` and `total_cost_usd` add up over a conversation that is gone on with; what came since the last result
+    is, on a process's first result, all that this process spent.
+    """
+    since = frame.get("model_usage_since_last_result")
+    first = frame.get("result_index", 0) == 0 and isinstance(since, dict)
+    by_model = since if first else frame.get("modelUsage")
+    used = {m: u for m, u in by_model.items() if isinstance(u, dict)} if isinstance(by_model, dict) else {}
+
+    def total(*keys: str) -> float:
+        return sum(_number(usage, key) for usage in used.values() for key in keys)
+
+    return {
+        "models": sorted(used),
+        "input_tokens": int(total("inputTokens")),
+        "output_tokens": int(total("outputTokens")),
+        "cached_tokens": int(total("cacheReadInputTokens", "cacheCreationInputTokens")),
+        "cost_usd": total("costUSD") if first else _number(frame, "total_cost_usd"),
+    }
+
+
+def _unknown(line: Line, frame: Mapping[str, Any]) -> Event:
+    data = {"type": _text_of(frame, "type"), "subtype": _text_of(frame, "subtype")}
+    return _event("output", line, _decoded(line.data[: 4 * HEAD_LENGTH]), data, length=HEAD_LENGTH)
+
+
+_Reader = Callable[[Line, Mapping[str, Any]], list[Event] | None]
+_READERS: Final[Mapping[str, _Reader]] = {
+    "system": _system,
+    "assistant": _assistant,
+    "user": _user,
+    "rate_limit_event": _rate_limit,
+    "result": _result,
+}
+_SYSTEM_READERS: Final[Mapping[str, _Reader]] = {
+    "init": _init,
+    "api_retry": _api_retry,
+    "permission_denied": _permission_denied,
+    "model_fallback": _model_switch,
+    "model_refusal_fallback": _model_switch,
+    "model_refusal_no_fallback": _model_switch,
+    "informational": _informational,
+    "status": _status,
+    "compact_boundary": _compacted,
+    "hook_response": _hook,
+    "task_started": _task,
+    "task_notification": _task,
+}
+
+
+def describe_tool(name: str, given: object) -> str:
+    """A tool use in a few words: `Bash: git log -5`."""
+    if not isinstance(given, dict):
+        return name
+    keys = [key for key in _INPUT_KEYS if isinstance(given.get(key), str)]
+    text = given[keys[0]] if keys else next((v for v in given.values() if isinstance(v, str)), "")
+    text = " ".join(text.split())
+    return f"{name}: {_cut(text, 200)}" if text else name
+
+
+def shortened(value: Any, depth: int = 6) -> Any:
+    """A tool's input with long texts, long lists and deep nests cut, so that it can stand in a row of a database."""
+    match value:
+        case str():
+            return _cut(value, HEAD_LENGTH)
+        case bool() | int() | float() | None:
+            return value
+        case list() if depth:
+            return [shortened(item, depth - 1) for item in value[:50]]
+        case dict() if depth:
+            return {clean(str(k))[:200]: shortened(v, depth - 1) for k, v in list(value.items())[:50]}
+    return "…"
+
+
+def clean(text: str) -> str:
+    """Without what no database column or page should hold: control characters, ANSI sequences, lone surrogates."""
+    text = _CONTROL.sub("", text.replace("\r\n", "\n"))
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _event(
+    kind: EventKind, line: Line, text: str, data: Mapping[str, Any] | None = None, *, length: int = TEXT_LENGTH
+) -> Event:
+    return Event(kind=kind, at_ms=line.at_ms, text=_cut(text, length), data=data or {})
+
+
+def _cut(text: str, length: int) -> str:
+    """Clean, and no longer than `length` and a remark."""
+    more = len(text) - length
+    return clean(text[:length]) + (f"… ({more} more characters)" if more > 0 else "")
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _text_of(frame: Mapping[str, Any], key: str) -> str:
+    value = frame.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(frame: Mapping[str, Any], key: str) -> float:
+    value = frame.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        return 0.0
+    return value
+
+
+def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("content")
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+
+
+def _content_text(content: object) -> str:
+    """The text of a tool's result, which is a text or a list of blocks; what is no text is named by its kind."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    blocks = [block for block in content if isinstance(block, dict)]
+    return "\n".join(_text_of(block, "text") or f"({_text_of(block, 'type')})" for block in blocks)
+
+
+def _tokens(usage: Mapping[str, Any]) -> dict[str, int]:
+    cached = _number(usage, "cache_read_input_tokens") + _number(usage, "cache_creation_input_tokens")
+    return {
+        "input_tokens": int(_number(usage, "input_tokens")),
+        "output_tokens": int(_number(usage, "output_tokens")),
+        "cached_tokens": int(cached),
+    }

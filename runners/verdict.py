@@ -1,0 +1,367 @@
+"""From an agent's event stream to a verdict. Pure: no clock, no files, no process.
+
+`add` folds one event into the tally: the live counters, and what the verdict is made from. `judge` says what the end of
+an agent's session amounts to. An agent's claim of success is not success, exit code 0 alone is nothing, and what is
+unknown is `failed`. Every agent's `read` fills the events' data with the same names, so that this is written once:
+
+    init        model, agent_session_id, version
+    usage       answer_id, model, input_tokens, output_tokens, cached_tokens, subagent
+    error       fault (and status), or denied (a tool, in words)
+    rate_limit  status, resets_at
+    result      subtype, is_error, status, stop, cost_usd, input_tokens, output_tokens, cached_tokens, denied
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from runners.base import Ending, Event, Outcome, SessionResult, Tally
+
+SUMMARY_LENGTH: Final = 200
+ERRORS_KEPT: Final = 20
+
+Finding = tuple[Outcome, str, str]  # outcome, reason code, sentence
+
+# What an agent's words for a fault amount to. The first column is Claude Code's `error` of an assistant message.
+REASON_OF_FAULT: Final[Mapping[str, str]] = {
+    "authentication_failed": "auth",
+    "oauth_org_not_allowed": "auth",
+    "account_on_hold": "auth",
+    "verification_required": "auth",
+    "cloud_credential_error": "auth",
+    "billing_error": "billing",
+    "rate_limit": "rate_limited",
+    "overloaded": "overloaded",
+    "model_not_found": "model_unavailable",
+    "server_error": "api_error",
+    "unknown": "api_error",
+}
+REASON_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "auth",
+    402: "billing",
+    403: "auth",
+    404: "model_unavailable",
+    429: "rate_limited",
+    529: "overloaded",
+}
+REASON_OF_STOP: Final[Mapping[str, str]] = {
+    "max_turns": "max_turns",
+    "error_max_turns": "max_turns",
+    "budget_exhausted": "budget",
+    "error_max_budget_usd": "budget",
+    "blocking_limit": "prompt_too_long",
+    "prompt_too_long": "prompt_too_long",
+    "refusal": "refused",
+}
+
+# Not the work's fault: another attempt later may well succeed, so a schedule may retry these by itself.
+INFRASTRUCTURE: Final = frozenset(
+    {"rate_limited", "overloaded", "api_error", "worker_died", "shutdown", "disk_full", "crashed"}
+)
+
+# Who ended the process when no result had come, and what that makes of it.
+_ENDED_BY: Final[Mapping[str, Finding]] = {
+    "timed_out": ("timed_out", "timed_out", "It ran longer than its time limit and was ended."),
+    "stalled": ("timed_out", "stalled", "It printed nothing for as long as its silence limit and was ended."),
+    "cancelled": ("cancelled", "cancelled", "It was cancelled."),
+    "shutdown": ("cancelled", "shutdown", "It was ended because the worker's machine was shutting down."),
+    "shim_died": ("lost", "worker_died", "The process that held the session is gone; what became of it is unknown."),
+    "program_missing": ("failed", "program_missing", "The program could not be started."),
+    "disk_full": ("failed", "disk_full", "The disk was full."),
+    "lingered": ("failed", "no_result", "Its result line is not among what was kept."),
+}
+
+
+def add(tally: Tally, event: Event) -> None:
+    """Fold one event in. The same log folded again from its start gives the same tally."""
+    tally.events += 1
+    fold = _FOLDS.get(event.kind)
+    if fold is not None:
+        fold(tally, event)
+
+
+def _init(tally: Tally, event: Event) -> None:
+    tally.model = tally.model or str(event.data.get("model", ""))
+    tally.agent_session_id = str(event.data.get("agent_session_id", ""))
+    tally.program_version = str(event.data.get("version", ""))
+    tally.activity = "waiting for the model"
+
+
+def _text(tally: Tally, event: Event) -> None:
+    tally.activity = "writing"
+    if not event.data.get("subagent"):
+        tally.last_text = event.text
+
+
+def _thinking(tally: Tally, event: Event) -> None:
+    tally.activity = "thinking"
+
+
+def _tool_use(tally: Tally, event: Event) -> None:
+    tally.activity = event.text
+
+
+def _tool_result(tally: Tally, event: Event) -> None:
+    tally.activity = "waiting for the model"
+
+
+def _usage(tally: Tally, event: Event) -> None:
+    """One answer of the model comes as several lines with the same id and the same usage: count it once."""
+    data = event.data
+    answer = str(data.get("answer_id", ""))
+    if answer in tally.answers:
+        return
+    tally.answers.add(answer)
+    tally.fault = ""
+    tally.input_tokens += int(data.get("input_tokens", 0))
+    tally.output_tokens += int(data.get("output_tokens", 0))
+    tally.cached_tokens += int(data.get("cached_tokens", 0))
+    if data.get("subagent"):
+        return
+    tally.turns += 1
+    tally.model = str(data.get("model", "")) or tally.model
+    if tally.model not in tally.models:
+        tally.models.append(tally.model)
+
+
+def _rate_limit(tally: Tally, event: Event) -> None:
+    if event.data.get("resets_at") and event.data.get("status") == "rejected":
+        tally.rate_limit_resets_at = int(event.data["resets_at"])
+
+
+def _error(tally: Tally, event: Event) -> None:
+    if denied := event.data.get("denied"):
+        tally.denied.append(str(denied))
+        return
+    tally.fault = str(event.data.get("fault", "")) or tally.fault
+    tally.activity = event.text
+    _keep(tally.errors, event.text)
+
+
+def _stderr(tally: Tally, event: Event) -> None:
+    _keep(tally.errors, event.text)
+
+
+def _result(tally: Tally, event: Event) -> None:
+    data = event.data
+    tally.result = event
+    tally.activity = ""
+    tally.cost_usd = float(data.get("cost_usd", 0.0))
+    if "input_tokens" in data:  # what came by the way was not final
+        tally.input_tokens = int(data["input_tokens"])
+        tally.output_tokens = int(data["output_tokens"])
+        tally.cached_tokens = int(data["cached_tokens"])
+    if "denied" in data:  # the whole record of it; what came by the way may lack some
+        tally.denied = [str(tool) for tool in data["denied"]]
+
+
+_FOLDS = {
+    "init": _init,
+    "text": _text,
+    "thinking": _thinking,
+    "tool_use": _tool_use,
+    "tool_result": _tool_result,
+    "usage": _usage,
+    "rate_limit": _rate_limit,
+    "error": _error,
+    "stderr": _stderr,
+    "result": _result,
+}
+
+
+def _keep(errors: list[str], text: str) -> None:
+    if text.strip() and text not in errors[-1:]:
+        errors.append(text)
+        del errors[:-ERRORS_KEPT]
+
+
+def judge(ending: Ending, tally: Tally, options: Mapping[str, Any], *, rehearse: bool = False) -> SessionResult:
+    """The verdict of an agent's session.
+
+    `options` are the schedule's: `model`, `fallback_model`, `max_turns`, `allow_empty_result`, `tolerate_denied`. A
+    rehearsal costs nothing, whatever the program reckoned: no model was asked.
+    """
+    outcome, reason, message = _find(ending, tally, options)
+    finished = tally.result is not None and not tally.result.data.get("is_error")
+    said = tally.result.text if tally.result and finished else tally.last_text
+    limited = reason == "rate_limited"
+    return SessionResult(
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        result=said,
+        summary=summary(said),
+        model=tally.model,
+        turns=tally.turns,
+        input_tokens=tally.input_tokens,
+        output_tokens=tally.output_tokens,
+        cached_tokens=tally.cached_tokens,
+        cost_usd=0.0 if rehearse else tally.cost_usd,
+        denied=tuple(tally.denied),
+        resets_at=tally.rate_limit_resets_at if limited else None,
+    )
+
+
+def _find(ending: Ending, tally: Tally, options: Mapping[str, Any]) -> Finding:
+    """A result that came is judged by itself, however its process ended after it."""
+    if tally.result is None or ending.ended_by in ("program_missing", "disk_full"):
+        return _without_result(ending, tally)
+    finding = (
+        _reported_fault(tally.result, tally)
+        or _crash_after_result(ending)
+        or _turns(tally, options)
+        or _model(tally, options)
+        or _denied(tally, options)
+        or _empty(tally.result, options)
+    )
+    return finding or ("succeeded", "ok", _remarks(ending, tally, options))
+
+
+def of_process(ending: Ending, tally: Tally) -> Finding | None:
+    """What it amounts to, in any kind of session, that a process was ended or crashed. None: it exited by itself."""
+    if finding := _ENDED_BY.get(ending.ended_by):
+        outcome, reason, sentence = finding
+        return outcome, reason, _joined(sentence, ending.message, _last_error(tally))
+    if ending.signal:
+        return "failed", "crashed", _joined(f"It was killed by {_signal(ending.signal)}.", _last_error(tally))
+    return None
+
+
+def _without_result(ending: Ending, tally: Tally) -> Finding:
+    if ending.truncated and not ending.ended_by:
+        sentence = "It printed more than is kept, and its result line was not among what was kept."
+        return "failed", "truncated", sentence
+    if finding := of_process(ending, tally):
+        return finding
+    sentence = f"It ended with exit code {ending.exit_code} and without a result line."
+    return "failed", "no_result", _joined(sentence, _last_error(tally))
+
+
+def _reported_fault(result: Event, tally: Tally) -> Finding | None:
+    data = result.data
+    subtype = data.get("subtype", "")
+    if subtype == "success" and not data.get("is_error"):
+        return None
+    status = data.get("status")
+    reason = (
+        REASON_OF_STOP.get(subtype)
+        or REASON_OF_STOP.get(str(data.get("stop", "")))
+        or REASON_OF_STATUS.get(status if isinstance(status, int) else 0)
+        or REASON_OF_FAULT.get(tally.fault)
+        or ("api_error" if status else "agent_error")
+    )
+    words = result.text or _last_error(tally) or f"It ended with {subtype or 'an unnamed result'}."
+    return "failed", reason, _joined(_clipped(words, 1000), _lifted(reason, tally))
+
+
+def _crash_after_result(ending: Ending) -> Finding | None:
+    if ending.ended_by or not (ending.signal or ending.exit_code):
+        return None
+    how = f"killed by {_signal(ending.signal)}" if ending.signal else f"exit code {ending.exit_code}"
+    return "failed", "crashed", f"It reported success and then crashed ({how})."
+
+
+def _turns(tally: Tally, options: Mapping[str, Any]) -> Finding | None:
+    cap = options.get("max_turns")
+    if not cap or tally.turns <= int(cap):
+        return None
+    return "failed", "max_turns", f"It took {tally.turns} turns; its cap is {cap}."
+
+
+def _model(tally: Tally, options: Mapping[str, Any]) -> Finding | None:
+    if not tally.models and not tally.input_tokens + tally.output_tokens + tally.cached_tokens:
+        return "failed", "no_result", "The agent program answered by itself; no model was asked."
+    accepted = [str(options.get(name) or "") for name in ("model", "fallback_model")]
+    if not accepted[0]:
+        return None
+    for ran in tally.models:
+        if not any(asked and same_model(asked, ran) for asked in accepted):
+            return "failed", "model_mismatch", f"{ran} answered; {accepted[0]} was asked for."
+    return None
+
+
+def _denied(tally: Tally, options: Mapping[str, Any]) -> Finding | None:
+    if not tally.denied or options.get("tolerate_denied"):
+        return None
+    tools = "; ".join(dict.fromkeys(tally.denied))
+    return "failed", "denied", f"It asked for tools that it may not use: {_clipped(tools, 1000)}"
+
+
+def _empty(result: Event, options: Mapping[str, Any]) -> Finding | None:
+    if result.text.strip() or options.get("allow_empty_result"):
+        return None
+    return "failed", "no_result", "It ended without an error and without a result text."
+
+
+def _remarks(ending: Ending, tally: Tally, options: Mapping[str, Any]) -> str:
+    """What is worth a sentence though all is well."""
+    remarks = []
+    asked = str(options.get("model") or "")
+    if asked and (others := [ran for ran in tally.models if not same_model(asked, ran)]):
+        remarks.append(f"{asked} was not available; it fell back to {', '.join(others)}.")
+    if tally.denied:
+        remarks.append(f"Denied: {_clipped('; '.join(dict.fromkeys(tally.denied)), 500)}")
+    if ending.ended_by == "lingered":
+        remarks.append("It went on after its result and was ended.")
+    if ending.truncated:
+        remarks.append("It printed more than is kept.")
+    return " ".join(remarks)
+
+
+def same_model(asked: str, ran: str) -> bool:
+    """Whether `ran`, a full model id, is what `asked`, an alias (`haiku`) or an id with or without a date, means."""
+    asked, ran = _plain_model(asked), _plain_model(ran)
+    if asked == "opusplan":
+        return same_model("opus", ran) or same_model("sonnet", ran)
+    is_alias = asked.isalpha() and asked != "claude"
+    return asked == ran or (is_alias and asked in re.split(r"[-.]", ran))
+
+
+def _plain_model(name: str) -> str:
+    """`us.anthropic.claude-sonnet-5-5-20260901-v1:0` and `claude-sonnet-5-5[1m]` are both `claude-sonnet-5-5`."""
+    name = name.strip().lower().rpartition("/")[2]
+    name = re.sub(r"\[\w+\]$|^(?:[a-z]+\.)*anthropic\.", "", name)
+    name = re.sub(r"(?:-v\d+(?::\d+)?)$", "", name)
+    return re.sub(r"[-@](?:20\d{6}|latest)$", "", name)
+
+
+def summary(text: str) -> str:
+    """The first sentence or line of a Markdown text, without its marks, at most 200 characters."""
+    for line in text.splitlines():
+        line = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line)  # a link is its text
+        line = re.sub(r"^[\s#>+-]+|\*+|__|`|\s+$", "", line)
+        if not re.search(r"\w", line):
+            continue
+        sentence = re.match(r".+?[.!?](?=\s|$)", line)
+        return _clipped(sentence[0] if sentence else line, SUMMARY_LENGTH)
+    return ""
+
+
+def _last_error(tally: Tally) -> str:
+    return _clipped(tally.errors[-1], 1000) if tally.errors else ""
+
+
+def _lifted(reason: str, tally: Tally) -> str:
+    if reason != "rate_limited" or tally.rate_limit_resets_at is None:
+        return ""
+    return f"The limit is lifted at {datetime.fromtimestamp(tally.rate_limit_resets_at, UTC):%Y-%m-%d %H:%M} UTC."
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _joined(*sentences: str) -> str:
+    whole = [s if s[-1] in ".!?:…" else f"{s}." for s in map(str.strip, sentences) if s]
+    return " ".join(dict.fromkeys(whole))
+
+
+def _clipped(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,0 +1,122 @@
+"""Folders that are made whole or not at all, and removed whatever is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from runners.base import DiskFull, WorkspaceError
+from runners.workspaces.git import environment, plain_errors
+
+_REMOVAL_SECONDS = 600
+
+
+@contextlib.contextmanager
+def building(path: Path) -> Iterator[Path]:
+    """Make a folder under another name, mode 0700, and give it its own when it is whole.
+
+    What an earlier attempt left, killed on the way, is removed first. Only one may build at a path at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in leftovers(path):
+        remove(leftover)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+    draft.mkdir(mode=0o700)
+    try:
+        yield draft
+        draft.rename(path)
+    except BaseException:
+        with contextlib.suppress(WorkspaceError, DiskFull):  # the first error is the one to tell
+            remove(draft)
+        raise
+
+
+def leftovers(path: Path) -> list[Path]:
+    """The unfinished drafts of the folder at `path`."""
+    draft = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.new")
+    return [entry for entry in path.parent.iterdir() if draft.fullmatch(entry.name)]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, also one with read-only parts, and never what a symbolic link points to.
+
+    `rm` rather than `shutil.rmtree`, which recurses: a tree that is 5,000 folders deep ends it. What is not there is
+    fine. Raises WorkspaceError.
+    """
+    with plain_errors(f"Removing {path.name}"):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode):
+            path.unlink()
+            return
+        if _run("rm", "-rf", "--", str(path)) == 0:
+            return
+        _run("chmod", "-R", "u+rwx", "--", str(path))  # follows no link below the folder
+        if _run("rm", "-rf", "--", str(path)) != 0:
+            raise WorkspaceError(f"{path} could not be removed: something in it can't be changed by this user.")
+
+
+def sizes(root: Path) -> dict[str, int]:
+    """What each entry of a folder takes on the disk, in bytes: name → bytes. No root: empty."""
+    if not root.is_dir():
+        return {}
+    return {entry.name: _size(Path(entry.path)) for entry in os.scandir(root)}
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, and not a symbolic link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> int:
+    total, seen, folders = 0, set[tuple[int, int]](), [path]
+    with contextlib.suppress(OSError):
+        total += path.lstat().st_blocks * 512
+    if not is_folder(path):
+        return total
+    while folders:
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except OSError:
+            continue  # it vanished, or can't be read: a size is an estimate
+        for entry in entries:
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if (info.st_dev, info.st_ino) in seen:
+                continue
+            if info.st_nlink > 1:
+                seen.add((info.st_dev, info.st_ino))
+            total += info.st_blocks * 512
+            if stat.S_ISDIR(info.st_mode):
+                folders.append(Path(entry.path))
+    return total
+
+
+def _run(*argv: str) -> int:
+    program = shutil.which(argv[0]) or argv[0]
+    try:
+        return subprocess.run(
+            [program, *argv[1:]],
+            env=environment(forge=False),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_REMOVAL_SECONDS,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return -1

@@ -1,0 +1,45 @@
+"""A cache, and workspaces of one repository."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runners.workspaces import Cache, Workspace, prepare
+from tests.runners.repositories import Source
+
+FILES = {"readme.md": "# Acme\n", "src/app.py": "print('hello')\n", "src/lib.py": "x = 1\n"}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def source(repository: Callable[[], Source]) -> Source:
+    """A repository with one commit of three files."""
+    made = repository()
+    made.commit(FILES, "Begin")
+    return made
+
+
+@pytest.fixture
+def acme(source: Source, cache: Cache) -> Cache:
+    """The cache that has fetched `source` as `acme`."""
+    cache.refresh("acme", source.url)
+    return cache
+
+
+@pytest.fixture
+def checkout(acme: Cache, tmp_path: Path) -> Callable[[], Workspace]:
+    """Prepares workspaces of `acme` at main, on the branches rota/nightly/1-1, 1-2, …"""
+    numbers = itertools.count(1)
+
+    def make() -> Workspace:
+        number = next(numbers)
+        folder = tmp_path / "workspaces" / f"w{number}"
+        return prepare(acme, "acme", ref="main", branch=f"rota/nightly/1-{number}", into=folder, default_branch="main")
+
+    return make

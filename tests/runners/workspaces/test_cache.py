@@ -1,0 +1,439 @@
+"""One cache per repository: whole or healed, whoever uses it, whoever was killed."""
+
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runners.base import FetchFailed, RepositoryInvalid, WorkspaceError
+from runners.workspaces import Cache, prepare
+from runners.workspaces.git import GitFailed
+from runners.workspaces.locks import Busy, locked
+from tests.processes import until
+from tests.runners.repositories import Source, run_git
+from tests.runners.workspaces.test_git import program
+from tests.runners.workspaces.workers import worker
+
+SOON = timedelta(seconds=20)
+
+REFRESH = """
+from pathlib import Path
+from runners.workspaces import Cache
+cache = Cache(Path(sys.argv[1]))
+print("ready", flush=True)
+cache.refresh("acme", sys.argv[2])
+print("done", flush=True)
+"""
+
+
+@pytest.fixture
+def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Serves repositories at ssh://forge/PATH by a stand-in for ssh. Its script says what happens before git answers.
+
+    Gives the file that gets one line for each connection.
+    """
+    asked = tmp_path / "asked"
+
+    def serve(script: str = "") -> Path:
+        serving = f'echo x >> {asked}\n{script}\nfor last; do :; done\neval "exec $last"'
+        monkeypatch.setenv("GIT_SSH_COMMAND", str(program(tmp_path / "bin", "ssh", serving)))
+        return asked
+
+    return serve
+
+
+def branches(cache: Cache) -> dict[str, str]:
+    listed = run_git(cache.path("acme"), "for-each-ref", "--format=%(refname) %(objectname)")
+    return dict(line.split(" ", 1) for line in listed.splitlines())
+
+
+def is_sound(cache: Cache) -> bool:
+    run_git(cache.path("acme"), "fsck", "--full", "--strict")
+    return True
+
+
+def test_branches_and_tags_are_fetched_apart_from_those_of_sessions(source: Source, cache: Cache) -> None:
+    source.git("branch", "rota/nightly/1-1")
+    source.git("tag", "-a", "v1", "-m", "One")
+    head = source.git("rev-parse", "HEAD")
+    cache.refresh("acme", source.url)
+    assert branches(cache) == {
+        "refs/remotes/origin/main": head,
+        "refs/remotes/origin/rota/nightly/1-1": head,
+        "refs/tags/v1": source.git("rev-parse", "v1"),
+    }
+    assert [path.name for path in sorted(cache.root.iterdir())] == ["acme.git", "acme.lock"]
+
+
+def test_a_refresh_follows_the_repository(source: Source, acme: Cache) -> None:
+    source.git("branch", "old")
+    source.git("tag", "v1")
+    acme.refresh("acme", source.url)
+    source.git("branch", "-D", "old")
+    source.git("tag", "-d", "v1")
+    source.git("branch", "old/new")  # takes the place of the file `old`
+    source.git("commit", "--quiet", "--amend", "-m", "Begin anew")
+    acme.refresh("acme", source.url)
+    assert branches(acme) == {
+        "refs/remotes/origin/main": source.git("rev-parse", "HEAD"),
+        "refs/remotes/origin/old/new": source.git("rev-parse", "old/new"),
+    }
+
+
+def test_what_is_known_is_told_with_its_time(source: Source, cache: Cache) -> None:
+    assert cache.known("acme") is None
+    before = datetime.now(UTC)
+    cache.refresh("acme", source.url)
+    known = cache.known("acme")
+    assert known is not None
+    assert known.url == source.url
+    assert before <= known.fetched_at <= datetime.now(UTC)
+
+
+def test_a_ref_is_a_branch_then_a_sessions_branch_then_a_tag_then_a_commit(source: Source, acme: Cache) -> None:
+    first = source.git("rev-parse", "HEAD")
+    source.git("tag", "-a", "main", "-m", "named like the branch")
+    source.git("tag", "-a", "v1", "-m", "One")
+    second = source.commit({"a": "a"})
+    acme.refresh("acme", source.url)
+    source.git("branch", "work", first)
+    acme.keep_branch("acme", "rota/nightly/1-1", source=source.path / ".git", ref="work")
+    assert acme.resolve("acme", "main") == second
+    assert acme.resolve("acme", "rota/nightly/1-1") == first
+    assert acme.resolve("acme", "v1") == first
+    assert acme.resolve("acme", first) == first
+
+
+@pytest.mark.parametrize("ref", ["missing", "0" * 40, "refs/heads/main"])
+def test_what_is_nowhere_is_refused(acme: Cache, ref: str) -> None:
+    with pytest.raises(RepositoryInvalid, match="has no branch, tag or commit"):
+        acme.resolve("acme", ref)
+
+
+def test_a_tree_is_no_commit(source: Source, acme: Cache) -> None:
+    with pytest.raises(RepositoryInvalid):
+        acme.resolve("acme", source.git("rev-parse", "HEAD^{tree}"))
+
+
+@pytest.mark.parametrize("ref", ["-x", "--upload-pack=x", "a b", "main\nHEAD", "main^{tree}"])
+def test_no_ref_becomes_anything_else(acme: Cache, ref: str) -> None:
+    with pytest.raises(RepositoryInvalid, match="can't be the name of a branch"):
+        acme.resolve("acme", ref)
+
+
+@pytest.mark.parametrize("slug", ["", "..", "a/b", "../x", "-x", ".x", "a..b", "a b", "x" * 101])
+def test_a_slug_stays_in_its_folder(cache: Cache, slug: str) -> None:
+    with pytest.raises(RepositoryInvalid, match="can't name a repository"):
+        cache.path(slug)
+
+
+def test_nothing_is_read_before_the_first_fetch(cache: Cache) -> None:
+    with pytest.raises(WorkspaceError, match="has not been fetched"):
+        cache.resolve("acme", "main")
+
+
+def test_an_empty_repository_is_refused_and_leaves_nothing(repository: Callable[[], Source], cache: Cache) -> None:
+    empty = repository()
+    with pytest.raises(RepositoryInvalid, match="has no commits yet"):
+        cache.refresh("acme", empty.url)
+    assert [path.name for path in cache.root.iterdir()] == ["acme.lock"]
+    empty.commit({"a": "a"})
+    cache.refresh("acme", empty.url)
+    assert cache.resolve("acme", "main")
+
+
+def test_a_shallow_repository_works_as_far_as_it_goes(source: Source, cache: Cache, tmp_path: Path) -> None:
+    source.commit({"a": "a"})
+    run_git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{source.path}", "shallow")
+    cache.refresh("acme", str(tmp_path / "shallow"))
+    workspace = prepare(cache, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
+    assert run_git(workspace.path, "log", "--format=%s") == "Change"
+    assert run_git(workspace.path, "status", "--porcelain") == ""
+    run_git(tmp_path / "shallow", "fetch", "--quiet", "--unshallow")
+    cache.refresh("acme", str(tmp_path / "shallow"))
+
+
+def test_a_worktree_is_fetched_with_its_commits_and_without_its_changes(
+    source: Source, cache: Cache, tmp_path: Path
+) -> None:
+    source.git("worktree", "add", "--quiet", "-b", "side", str(tmp_path / "side"))
+    (tmp_path / "side" / "readme.md").write_text("changed")
+    cache.refresh("acme", str(tmp_path / "side"))
+    assert cache.resolve("acme", "side") == source.git("rev-parse", "main")
+
+
+def test_many_small_packs_are_joined(source: Source, acme: Cache) -> None:
+    packs = acme.objects("acme") / "pack"
+    [first] = packs.glob("*.pack")
+    lone = source.commit({"lone": "nothing will lead to this"})
+    acme.refresh("acme", source.url)
+    source.git("reset", "--quiet", "--hard", "HEAD~1")
+    for number in range(50):  # as fifty fetches would leave them
+        copy = packs / f"pack-{number:040x}"
+        shutil.copy(first, copy.with_suffix(".pack"))
+        shutil.copy(first.with_suffix(".idx"), copy.with_suffix(".idx"))
+    source.commit({"a": "a"})
+    acme.refresh("acme", source.url)
+    assert len(list(packs.glob("*.pack"))) < 5
+    assert is_sound(acme)
+    assert acme.resolve("acme", lone) == lone  # a checkout may borrow it
+
+
+def test_twenty_who_ask_at_once_cost_two_fetches(source: Source, cache: Cache, forge: Callable[[str], Path]) -> None:
+    asked = forge("sleep 0.2")
+    begin = threading.Barrier(20)
+
+    def refresh() -> None:
+        begin.wait()
+        cache.refresh("acme", f"ssh://forge{source.path}")
+
+    with ThreadPoolExecutor(20) as pool:
+        for future in [pool.submit(refresh) for _ in range(20)]:
+            future.result()
+    assert 1 <= len(asked.read_text().splitlines()) <= 2
+
+
+def test_a_forge_that_is_gone_fails_all_who_wait_at_once(
+    source: Source, cache: Cache, forge: Callable[[str], Path]
+) -> None:
+    asked = forge("sleep 0.2; echo 'Connection refused' >&2; exit 255")
+    begin = threading.Barrier(20)
+
+    def refresh() -> str:
+        begin.wait()
+        with pytest.raises(FetchFailed) as caught:
+            cache.refresh("acme", f"ssh://forge{source.path}")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(20) as pool:
+        told = {future.result() for future in [pool.submit(refresh) for _ in range(20)]}
+    assert len(asked.read_text().splitlines()) <= 2
+    [sentence] = told
+    assert "Connection refused" in sentence
+
+
+def test_one_who_asks_later_fetches_again(source: Source, acme: Cache) -> None:
+    head = source.commit({"a": "a"})
+    acme.refresh("acme", source.url)
+    assert acme.resolve("acme", "main") == head
+
+
+def test_a_forge_that_hangs_is_given_up_and_the_last_state_stays(
+    source: Source, acme: Cache, forge: Callable[[str], Path]
+) -> None:
+    forge("exec sleep 30")
+    with pytest.raises(FetchFailed, match=r"longer than 0\.3 s"):
+        acme.refresh("acme", f"ssh://forge{source.path}", timeout=timedelta(seconds=0.3))
+    known = acme.known("acme")
+    assert known is not None
+    assert known.url == source.url
+    assert acme.resolve("acme", "main") == source.git("rev-parse", "HEAD")
+
+
+def test_a_lock_that_stays_taken_is_a_failed_fetch(source: Source, acme: Cache) -> None:
+    with (
+        locked(acme.root / "acme.lock", wait=SOON),
+        pytest.raises(FetchFailed, match=r"in use by others for 0\.1 s"),
+    ):
+        acme.refresh("acme", source.url, timeout=timedelta(seconds=0.1))
+
+
+def test_a_repository_that_moved_is_followed_and_nothing_is_lost(
+    source: Source, acme: Cache, repository: Callable[[], Source]
+) -> None:
+    kept = source.git("rev-parse", "HEAD")
+    acme.keep_branch("acme", "rota/nightly/1-1", source=source.path / ".git", ref="HEAD")
+    other = repository()
+    head = other.commit({"b": "b"})
+    acme.refresh("acme", other.url)
+    assert branches(acme) == {"refs/heads/rota/nightly/1-1": kept, "refs/remotes/origin/main": head}
+    known = acme.known("acme")
+    assert known is not None
+    assert known.url == other.url
+
+
+def _remove_head(path: Path) -> None:
+    (path / "HEAD").unlink()
+
+
+def _remove_state(path: Path) -> None:
+    (path / "rota.json").unlink()
+
+
+def _remove_packs(path: Path) -> None:
+    for pack in (path / "objects" / "pack").iterdir():
+        pack.unlink()
+
+
+def _truncate_pack(path: Path) -> None:
+    for pack in (path / "objects" / "pack").glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:40])
+
+
+def _zero_pack(path: Path) -> None:
+    for pack in (path / "objects" / "pack").glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(bytes(pack.stat().st_size))
+
+
+def _empty_ref(path: Path) -> None:
+    (path / "refs" / "remotes" / "origin" / "main").write_bytes(b"")
+
+
+def _zero_ref(path: Path) -> None:
+    (path / "refs" / "remotes" / "origin" / "main").write_bytes(bytes(41))
+
+
+def _garble_config(path: Path) -> None:
+    (path / "config").write_bytes(b"\0[[[")
+
+
+def _garble_packed_refs(path: Path) -> None:
+    (path / "packed-refs").write_bytes(b"\0\1garbage\n")
+
+
+def _remove_objects(path: Path) -> None:
+    shutil.rmtree(path / "objects")
+
+
+def _only_a_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("not a repository")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _remove_head,
+        _remove_state,
+        _remove_packs,
+        _truncate_pack,
+        _zero_pack,
+        _empty_ref,
+        _zero_ref,
+        _garble_config,
+        _garble_packed_refs,
+        _remove_objects,
+        _only_a_file,
+    ],
+)
+def test_a_damaged_cache_heals(source: Source, acme: Cache, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(acme.path("acme"))
+    source.commit({"a": "a"})
+    acme.refresh("acme", source.url)
+    try:
+        prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
+    except WorkspaceError:  # what only a checkout could find out: the fetch after it heals
+        acme.refresh("acme", source.url)
+        prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
+    assert is_sound(acme)
+    assert [path.name for path in sorted(acme.root.iterdir())] == ["acme.git", "acme.lock"]
+
+
+@pytest.mark.parametrize("damage", [_remove_head, _remove_state, _garble_config])
+def test_branches_of_sessions_survive_the_healing(source: Source, acme: Cache, damage: Callable[[Path], None]) -> None:
+    source.git("checkout", "--quiet", "-b", "work")
+    kept = source.commit({"work": "of a session"})
+    acme.keep_branch("acme", "rota/nightly/1-1", source=source.path / ".git", ref="work")
+    source.git("checkout", "--quiet", "main")
+    source.git("branch", "-D", "work")
+    damage(acme.path("acme"))
+    acme.refresh("acme", source.url)
+    assert branches(acme)["refs/heads/rota/nightly/1-1"] == kept
+    assert is_sound(acme)
+
+
+def test_a_blob_that_is_lost_is_found_out_by_the_checkout_and_healed(
+    source: Source, acme: Cache, tmp_path: Path
+) -> None:
+    objects, blob = acme.objects("acme"), source.git("rev-parse", "HEAD:src/app.py")
+    [pack] = (objects / "pack").glob("*.pack")
+    data = pack.read_bytes()
+    for part in (objects / "pack").iterdir():
+        part.unlink()
+    (tmp_path / "pack").write_bytes(data)
+    with (tmp_path / "pack").open("rb") as file:
+        subprocess.run(["git", "unpack-objects", "-q"], cwd=acme.path("acme"), stdin=file, check=True)
+    (objects / blob[:2] / blob[2:]).unlink()
+    acme.refresh("acme", source.url)
+    with pytest.raises(GitFailed, match="Checking out acme"):
+        prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
+    acme.refresh("acme", source.url)
+    prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
+
+
+def test_locks_and_halves_of_killed_commands_are_tidied(source: Source, acme: Cache) -> None:
+    path = acme.path("acme")
+    stale = ["packed-refs.lock", "shallow.lock", "config.lock", "refs/remotes/origin/main.lock", "refs/heads/x.lock"]
+    stale += ["objects/pack/tmp_pack_abc", "objects/pack/tmp_idx_abc"]
+    for name in stale:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    source.git("branch", "new")
+    source.commit({"a": "a"})
+    acme.refresh("acme", source.url)
+    assert not [name for name in stale if (path / name).exists()]
+    assert acme.resolve("acme", "main") == source.git("rev-parse", "HEAD")
+
+
+def test_the_lock_excludes_threads_and_is_free_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    with locked(path, wait=SOON), pytest.raises(Busy), locked(path, wait=timedelta(0)):
+        pass
+    with pytest.raises(ZeroDivisionError), locked(path, wait=SOON):
+        _ = 1 / 0
+    with locked(path, wait=timedelta(0)):
+        pass
+
+
+def test_a_worker_killed_while_its_forge_is_slow_leaves_the_lock_to_its_command(
+    source: Source, acme: Cache, tmp_path: Path, forge: Callable[[str], Path]
+) -> None:
+    asked = forge("sleep 0.8")
+    url = f"ssh://forge{source.path}"
+    process = worker(REFRESH, acme.root, url)
+    until(asked.exists, within=10, what="the forge is asked")
+    process.kill()
+    process.communicate()
+    with pytest.raises(Busy), locked(acme.root / "acme.lock", wait=timedelta(seconds=0.1)):
+        pass
+    head = source.commit({"a": "a"})
+    acme.refresh("acme", url)
+    assert acme.resolve("acme", "main") == head
+    assert is_sound(acme)
+
+
+def test_after_a_kill_at_any_moment_the_next_refresh_heals(source: Source, cache: Cache) -> None:
+    # Some 12 MB that don't compress: a first fetch of a few hundred milliseconds.
+    noise = Path("/dev/urandom")
+    with noise.open("rb") as file:
+        source.commit({f"noise/{number}": file.read(60_000) for number in range(200)})
+    interrupted = 0
+    for number in range(12):
+        process = worker(REFRESH, cache.root, source.url)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.004 * 1.6**number if number < 9 else 0.02)
+        process.send_signal(signal.SIGKILL)
+        out, _ = process.communicate()
+        interrupted += b"done" not in out
+        if number % 4 == 3:
+            cache.refresh("acme", source.url)
+            assert is_sound(cache)
+            source.commit({f"more-{number}": "x"})
+        if number == 7:
+            shutil.rmtree(cache.path("acme"))
+    cache.refresh("acme", source.url)
+    assert interrupted >= 6
+    assert is_sound(cache)
+    assert cache.resolve("acme", "main") == source.git("rev-parse", "HEAD")
+    assert [path.name for path in sorted(cache.root.iterdir())] == ["acme.git", "acme.lock"]
+    assert not list(cache.objects("acme").glob("pack/tmp_*"))
