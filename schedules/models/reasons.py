@@ -1,0 +1,47 @@
+"""Why a run or session ended as it did: one list of codes for every finished row."""
+
+from django.db import models
+
+
+class Reason(models.TextChoices):
+    OK = "ok", "ok"
+    # Nothing was run
+    OVERLAP = "overlap", "the run before was still open"
+    PAUSED = "paused", "the schedule was paused"
+    DISABLED = "disabled", "the schedule or repository was disabled"
+    OUTSIDE_WINDOW = "outside_window", "later than the catch-up window"
+    SUPERSEDED = "superseded", "a later time ran instead"
+    NO_ITEMS = "no_items", "nothing matched"
+    INVALID_OPTIONS = "invalid_options", "the schedule can't be run as it is"
+    # People and policy
+    CANCELLED = "cancelled", "cancelled by a person"
+    SHUTDOWN = "shutdown", "Rota was stopped"
+    # The agent
+    MAX_TURNS = "max_turns", "turn limit reached"
+    BUDGET = "budget", "money limit reached"
+    RATE_LIMITED = "rate_limited", "rate limited"
+    OVERLOADED = "overloaded", "the model's service was overloaded"
+    AUTH = "auth", "credentials refused"
+    NO_RESULT = "no_result", "ended without a result"
+    DENIED = "denied", "a tool was denied"
+    MODEL_MISMATCH = "model_mismatch", "another model ran"
+    AGENT_ERROR = "agent_error", "the agent reported an error"
+    CHECK_FAILED = "check_failed", "a check command failed"
+    # The process
+    EXIT_CODE = "exit_code", "non-zero exit code"
+    CRASHED = "crashed", "ended by a signal"
+    TIMED_OUT = "timed_out", "time limit reached"
+    STALLED = "stalled", "silent for too long"
+    TRUNCATED = "truncated", "output was cut before the result"
+    EXCEPTION = "exception", "the function raised an error"
+    # The house
+    PROGRAM_MISSING = "program_missing", "program not found"
+    REPOSITORY_INVALID = "repository_invalid", "not a usable repository"
+    FETCH_FAILED = "fetch_failed", "the repository could not be fetched"
+    WORKSPACE_FAILED = "workspace_failed", "no workspace could be made"
+    DISK_FULL = "disk_full", "disk full"
+    SHIM_FAILED = "shim_failed", "the session's shim could not start"
+    WORKER_DIED = "worker_died", "its worker or machine went away"
+    INTERNAL = "internal", "a fault in Rota"
+    # A run, of its sessions
+    SESSIONS_FAILED = "sessions_failed", "some sessions did not succeed"

@@ -1,0 +1,56 @@
+"""Where sessions work."""
+
+from __future__ import annotations
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+
+slug_is_plain = RegexValidator(
+    r"\A[a-z0-9][a-z0-9._-]{0,79}\Z",
+    "Use lower-case letters, digits, dots, dashes and underscores; begin with a letter or digit.",
+)
+
+
+class Repository(models.Model):
+    """A git repository that sessions get isolated checkouts of."""
+
+    class Forge(models.TextChoices):
+        NONE = "none", "none"
+        GITHUB = "github", "GitHub"
+
+    slug = models.CharField(
+        max_length=80,
+        unique=True,
+        validators=[slug_is_plain],
+        help_text="Short name, such as <code>web-shop</code>.",
+    )
+    url = models.CharField(
+        "git URL or path",
+        max_length=500,
+        help_text="https://…, ssh://…, git@host:path, file://… or an absolute path on the workers' machine.",
+    )
+    default_branch = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="Sessions start from its newest commit. Empty: the repository's own HEAD.",
+    )
+    enabled = models.BooleanField(default=True, help_text="A repository that is off gets no runs.")
+    forge = models.CharField(max_length=20, choices=Forge, default=Forge.NONE)
+    forge_settings = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("slug",)
+        verbose_name_plural = "repositories"
+        constraints = (
+            models.CheckConstraint(
+                name="repository_has_slug_and_url",
+                condition=~Q(slug="") & ~Q(url=""),
+                violation_error_message="A repository needs a short name and a URL.",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.slug

@@ -1,0 +1,254 @@
+"""One process that works on one item of a run, and what it said."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+
+from schedules.models.reasons import Reason
+from schedules.models.repository import Repository
+from schedules.models.run import Run
+from schedules.models.schedule import Schedule
+from schedules.models.worker import WorkerHeartbeat
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    def open(self) -> SessionQuerySet:
+        return self.filter(status__in=Session.OPEN)
+
+    def waiting(self) -> SessionQuerySet:
+        """Queued, not yet handed to the broker and not to be cancelled; first those that go first."""
+        return self.filter(status=Session.Status.QUEUED, admitted_at=None, cancel_requested_at=None).order_by(
+            "-priority", "id"
+        )
+
+    def in_flight(self) -> SessionQuerySet:
+        """Those that hold a place: running, or handed to the broker and not yet claimed."""
+        return self.filter(
+            Q(status=Session.Status.RUNNING) | Q(status=Session.Status.QUEUED, admitted_at__isnull=False)
+        )
+
+    def last_success(self, session: Session) -> Session | None:
+        """The newest success of its schedule in its repository before it. A rehearsal only counts for rehearsals."""
+        earlier = self.filter(
+            schedule=session.schedule_id,
+            repository=session.repository_id,
+            item_key=session.item_key,
+            is_rehearsal=session.is_rehearsal,
+            status=Session.Status.SUCCEEDED,
+            pk__lt=session.pk,
+        )
+        return earlier.order_by("-pk").first()
+
+    def admit(self, ids: list[int], *, now: datetime) -> int:
+        return self.waiting().order_by().filter(pk__in=ids).update(admitted_at=now)
+
+    def release(self, ids: list[int]) -> int:
+        """Take back what was admitted and could not be published or was never claimed."""
+        return self.filter(pk__in=ids, status=Session.Status.QUEUED).update(admitted_at=None)
+
+    def claim(self, pk: int, *, worker: WorkerHeartbeat, task_id: str, now: datetime) -> bool:
+        """queued → running, atomically, once. What a pause or a cancel came before is not claimed."""
+        off_the_rota = Schedule.objects.filter(pk=OuterRef("schedule_id")).exclude(status=Schedule.Status.ACTIVE)
+        fired = Run.objects.filter(pk=OuterRef("run_id"), trigger=Run.Trigger.SCHEDULE)
+        claimable = self.filter(pk=pk, status=Session.Status.QUEUED, cancel_requested_at=None).exclude(
+            Exists(off_the_rota) & Exists(fired)
+        )
+        return (
+            claimable.update(
+                status=Session.Status.RUNNING,
+                claimed_at=now,
+                worker=worker,
+                worker_name=worker.name,
+                hostname=worker.hostname,
+                task_id=task_id,
+            )
+            == 1
+        )
+
+    def adopt(self, pk: int, *, of: int | None, worker: WorkerHeartbeat) -> bool:
+        """A worker takes over a running session of the worker `of`, that is gone."""
+        orphan = self.filter(pk=pk, status=Session.Status.RUNNING, worker_id=of)
+        return orphan.update(worker=worker, worker_name=worker.name) == 1
+
+    def progress(self, pk: int, *, worker: WorkerHeartbeat, **fields: Any) -> bool:
+        """Live facts of a running session. False: it isn't this worker's any more."""
+        return self.filter(pk=pk, status=Session.Status.RUNNING, worker=worker).update(**fields) == 1
+
+    def finish(self, pk: int, *, status: str, reason: str, now: datetime, **fields: Any) -> bool:
+        """Open → a final status. True for the one caller that did it; a finished session is never changed."""
+        changed = self.filter(pk=pk, status__in=Session.OPEN)
+        return changed.update(status=status, reason=reason, finished_at=now, activity="", **fields) == 1
+
+    def lost(self, *, now: datetime, silent_after: timedelta) -> SessionQuerySet:
+        """Running, and nobody renews its lease. A worker that stopped leaves its sessions this long to be adopted."""
+        return self.filter(status=Session.Status.RUNNING).filter(
+            Q(worker=None) | Q(worker__last_seen_at__lte=now - silent_after)
+        )
+
+
+class Session(models.Model):
+    """One process that works on one item of a run: an agent's conversation, a script or a function.
+
+        queued → running → succeeded | failed | timed_out | cancelled | lost
+        queued → cancelled
+
+    While it is queued, `admitted_at` says that it was handed to the broker. A session that started is never started
+    again: a retry is a row of its own.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        SUCCEEDED = "succeeded", "succeeded"
+        FAILED = "failed", "failed"
+        TIMED_OUT = "timed_out", "timed out"
+        CANCELLED = "cancelled", "cancelled"
+        LOST = "lost", "lost"
+
+    OPEN = (Status.QUEUED, Status.RUNNING)
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="sessions")
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="sessions")
+    repository = models.ForeignKey(Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions")
+    number = models.PositiveIntegerField(default=1, help_text="Its place in the run, from 1.")
+    item_key = models.CharField(max_length=100, default="prompt", help_text="Such as issue/12, codebase, prompt.")
+    item = models.JSONField(default=dict, blank=True)
+
+    status = models.CharField(max_length=20, choices=Status, default=Status.QUEUED)
+    reason = models.CharField(max_length=40, choices=Reason, blank=True)
+    message = models.TextField(blank=True)
+    priority = models.SmallIntegerField(default=0)
+    is_rehearsal = models.BooleanField("rehearsed", default=False)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_by = models.CharField(max_length=150, blank=True)
+
+    queued_at = models.DateTimeField()
+    admitted_at = models.DateTimeField(null=True, blank=True)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True, help_text="When its process started.")
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    worker = models.ForeignKey(
+        WorkerHeartbeat, null=True, blank=True, on_delete=models.SET_NULL, related_name="sessions"
+    )
+    worker_name = models.CharField(max_length=200, blank=True)
+    hostname = models.CharField(max_length=200, blank=True)
+    pid = models.PositiveIntegerField(null=True, blank=True, help_text="Its shim.")
+    start_ticks = models.BigIntegerField(null=True, blank=True)
+    boot_id = models.CharField(max_length=40, blank=True)
+    task_id = models.CharField(max_length=255, blank=True, help_text="The Celery task that ran it.")
+
+    agent_session_id = models.UUIDField(default=uuid.uuid4)
+    resumed_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    prompt = models.TextField(blank=True)
+    model_asked = models.CharField(max_length=100, blank=True)
+    model = models.CharField("model that ran", max_length=100, blank=True)
+    program_version = models.CharField(max_length=100, blank=True)
+    turns = models.PositiveIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    cost_usd = models.DecimalField("cost (USD)", max_digits=12, decimal_places=6, default=0)
+    activity = models.CharField(max_length=200, blank=True, help_text="What it does right now.")
+    denied = models.JSONField(default=list, blank=True, help_text="Tools that it asked for and did not get.")
+    exit_code = models.IntegerField(null=True, blank=True)
+    summary = models.CharField(max_length=300, blank=True)
+    result = models.TextField(blank=True)
+
+    base_commit = models.CharField(max_length=64, blank=True)
+    head_commit = models.CharField(max_length=64, blank=True)
+    branch = models.CharField(max_length=250, blank=True, help_text="Kept in the repository's cache.")
+    patch = models.TextField(blank=True, help_text="What it changed, as a patch; cut where it is very long.")
+    patch_bytes = models.PositiveBigIntegerField(default=0)
+    commits = models.PositiveIntegerField(default=0)
+    files_changed = models.PositiveIntegerField(default=0)
+    insertions = models.PositiveIntegerField(default=0)
+    deletions = models.PositiveIntegerField(default=0)
+    folder = models.CharField(max_length=300, blank=True, help_text="Below the sessions' folder of its machine.")
+
+    objects = SessionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (
+            models.UniqueConstraint(fields=("run", "number"), name="session_number_is_unique_in_run"),
+            models.CheckConstraint(
+                name="session_status_is_known",
+                condition=Q(
+                    status__in=(
+                        "queued",
+                        "running",
+                        "succeeded",
+                        "failed",
+                        "timed_out",
+                        "cancelled",
+                        "lost",
+                    )
+                ),
+            ),
+            # A row is finished if, and only if, it says when and why.
+            models.CheckConstraint(
+                name="session_finished_has_time_and_reason",
+                condition=Q(status__in=("queued", "running"), finished_at=None, reason="")
+                | (~Q(status__in=("queued", "running")) & Q(finished_at__isnull=False) & ~Q(reason="")),
+            ),
+            # Nothing runs that nobody claimed.
+            models.CheckConstraint(
+                name="session_running_was_claimed",
+                condition=~Q(status="running") | Q(claimed_at__isnull=False),
+            ),
+        )
+        indexes = (
+            # Admission: who goes next.
+            models.Index(
+                fields=("-priority", "id"),
+                condition=Q(status="queued", admitted_at=None),
+                name="session_waiting",
+            ),
+            # Admission and upkeep: who holds a place.
+            models.Index(
+                fields=("status", "schedule"),
+                condition=Q(status__in=("queued", "running")),
+                name="session_open",
+            ),
+            # Persistence: the last successful session of a schedule in a repository.
+            models.Index(fields=("schedule", "repository", "-id"), name="session_of_schedule"),
+        )
+
+    def __str__(self) -> str:
+        return f"session {self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in self.OPEN
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From the start of its process to its end."""
+        return self.finished_at - self.started_at if self.finished_at and self.started_at else None
+
+
+class SessionEvent(models.Model):
+    """One thing that happened in a session, for the live view. The whole transcript is a file in its folder."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=20)
+    text = models.TextField(blank=True)
+    data = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering = ("session", "seq")
+        constraints = (
+            # The live view pages by it, and an adopted session goes on where it was: nothing twice.
+            models.UniqueConstraint(fields=("session", "seq"), name="event_seq_is_unique_in_session"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.seq}"

@@ -1,0 +1,153 @@
+"""What makes a schedule one that can run: every refusal, at the field where it belongs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from runners import load_runner
+from schedules import placeholders, timetable
+from schedules.models.command import Target
+
+if TYPE_CHECKING:
+    from schedules.models.schedule import Schedule
+
+_ENVIRONMENT_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
+_SHORTEST_TIMEOUT = timedelta(seconds=1)
+_LONGEST_TIMEOUT = timedelta(days=2)
+_LONGEST_CATCH_UP = timedelta(days=31)
+
+Problems = dict[str, list[str]]
+
+
+def schedule_problems(schedule: Schedule) -> Problems:
+    """Field name → sentences. Empty when the schedule can run."""
+    problems: Problems = {}
+    for part in (_when, _limits, _shapes, _target, _runner, _prompt):
+        for field, message in part(schedule):
+            problems.setdefault(field, []).append(message)
+    return problems
+
+
+def _when(schedule: Schedule) -> list[tuple[str, str]]:
+    try:
+        timetable.validate(schedule.cron or "@daily", schedule.time_zone)
+    except timetable.TimetableError as error:
+        return [(error.field, str(error))]
+    return []
+
+
+def _limits(schedule: Schedule) -> list[tuple[str, str]]:
+    found = []
+    if not _SHORTEST_TIMEOUT <= (schedule.timeout or timedelta()) <= _LONGEST_TIMEOUT:
+        found.append(("timeout", "Give a time between one second and two days."))
+    if schedule.silence is not None and schedule.silence < _SHORTEST_TIMEOUT:
+        found.append(("silence", "Give at least one second, or leave it empty for no limit."))
+    if schedule.jitter is not None and schedule.jitter < timedelta():
+        found.append(("jitter", "Jitter can't be negative."))
+    if schedule.catch_up is not None and not timedelta() <= schedule.catch_up <= _LONGEST_CATCH_UP:
+        found.append(("catch_up", "Give a time between zero and 31 days."))
+    return found
+
+
+def _is_text_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) and entry and "\0" not in entry for entry in value)
+
+
+def _is_text_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) and "\0" not in text for text in value.values())
+
+
+def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
+    found = []
+    for field in ("allowed_tools", "disallowed_tools", "setting_sources", "argv", "secrets"):
+        if not _is_text_list(getattr(schedule, field)):
+            found.append((field, 'Give a JSON list of texts, such as ["one", "two"].'))
+    for field, pattern in (
+        ("environment", _ENVIRONMENT_NAME),
+        ("variables", placeholders.variable_name),
+    ):
+        value = getattr(schedule, field)
+        if not _is_text_mapping(value):
+            found.append((field, 'Give a JSON object of texts, such as {"NAME": "value"}.'))
+        else:
+            found += [
+                (field, f"“{name}” is not a name: use letters, digits and _.")
+                for name in value
+                if not pattern.match(name)
+            ]
+    if not isinstance(schedule.arguments, dict):
+        found.append(("arguments", 'Give a JSON object, such as {"limit": 50}.'))
+    if not isinstance(schedule.rehearsal_script, list):
+        found.append(("rehearsal_script", "Give a JSON list of turns."))
+    if not found:
+        found += _secrets(schedule)
+    return found
+
+
+def _secrets(schedule: Schedule) -> list[tuple[str, str]]:
+    found = [
+        ("secrets", f"There is no secret “{name}”. Set ROTA_SECRET_{name} where the workers run.")
+        for name in schedule.secrets
+        if name not in settings.ROTA_SECRETS
+    ]
+    both = sorted(set(schedule.secrets) & set(schedule.environment))
+    if both:
+        found.append(
+            (
+                "environment",
+                f"{', '.join(both)}: is a secret of this schedule as well. Name it once.",
+            )
+        )
+    return found
+
+
+def _target(schedule: Schedule) -> list[tuple[str, str]]:
+    if schedule.target in settings.ROTA_TARGETS:
+        return []
+    known = ", ".join(Target(name).label for name in settings.ROTA_TARGETS)
+    return [("target", f"This Rota can't list {schedule.get_target_display()}. It has: {known}.")]
+
+
+def _runner(schedule: Schedule) -> list[tuple[str, str]]:
+    dotted_path = settings.ROTA_RUNNERS.get(schedule.runner)
+    if dotted_path is None:
+        known = ", ".join(settings.ROTA_RUNNERS)
+        return [("runner", f"There is no runner “{schedule.runner}”. There are: {known}.")]
+    options: Mapping[str, Any] = schedule.options()
+    found = list(load_runner(dotted_path).problems(options).items())
+    if schedule.runner == "function" and schedule.function and not options["function_path"]:
+        known = ", ".join(settings.ROTA_FUNCTIONS) or "none"
+        return [("function", f"“{schedule.function}” is not an allowed function. There are: {known}.")]
+    return [("function" if field == "function_path" else field, message) for field, message in found]
+
+
+def _prompt(schedule: Schedule) -> list[tuple[str, str]]:
+    if schedule.command and schedule.prompt:
+        return [("prompt", "Choose a command or write a prompt, not both.")]
+    if not schedule.is_agent:
+        return _no_prompt(schedule)
+    field = "command" if schedule.command else "prompt"
+    if not schedule.template.strip():
+        wanted = "a prompt" if schedule.target == Target.CUSTOM else "a command or a prompt"
+        return [
+            (
+                "prompt",
+                f"An agent with the target “{schedule.get_target_display()}” needs {wanted}.",
+            )
+        ]
+    if schedule.command and schedule.command.target != schedule.target:
+        return [("command", f"“{schedule.command}” is for {schedule.command.get_target_display()}.")]
+    variables = schedule.variables if isinstance(schedule.variables, dict) else {}
+    return [(field, text) for text in placeholders.problems(schedule.template, variables)]
+
+
+def _no_prompt(schedule: Schedule) -> list[tuple[str, str]]:
+    if schedule.command or schedule.prompt.strip():
+        field = "command" if schedule.command else "prompt"
+        return [(field, f"The runner “{schedule.runner}” takes no prompt. Leave it empty.")]
+    return []
