@@ -1,0 +1,116 @@
+"""Django's system checks: what would make Rota fail later, said at the door. `bin/manage check --deploy` asks them all.
+
+rota.E001  USE_TZ is off            rota.W001  an agent program is missing
+rota.E002  git is missing or old    rota.W002  an agent program does not tell its version
+rota.E003  a time zone is missing   rota.W003  the broker does not answer
+rota.E004  a runner can't be loaded rota.W004  SECRET_KEY is short (production)
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from runners import ProgramMissing, Runner, load_runner
+
+_OLDEST_GIT = (2, 34)
+_SHORTEST_KEY = 32
+
+Apps = Sequence[AppConfig] | None
+
+
+@register(Tags.compatibility)
+def clock_is_aware(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    if settings.USE_TZ:
+        return []
+    return [Error("USE_TZ is off.", hint="Rota's instants are aware: set USE_TZ = True.", id="rota.E001")]
+
+
+@register(Tags.compatibility)
+def git_is_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    wanted = ".".join(map(str, _OLDEST_GIT))
+    hint = f"Install git {wanted} or newer where the workers run."
+    program = shutil.which("git")
+    if program is None:
+        return [Error("git is not installed.", hint=hint, id="rota.E002")]
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    version = re.search(r"(\d+)\.(\d+)", said)
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST_GIT:
+        return [Error(f"git is too old: {said.strip() or 'no version'}.", hint=hint, id="rota.E002")]
+    return []
+
+
+@register(Tags.compatibility)
+def zones_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    try:
+        ZoneInfo(settings.TIME_ZONE)
+        ZoneInfo("Europe/Paris")
+    except ZoneInfoNotFoundError as error:
+        return [Error(f"{error}.", hint="Install the package tzdata.", id="rota.E003")]
+    return []
+
+
+@register(Tags.compatibility)
+def runners_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for name, dotted_path in settings.ROTA_RUNNERS.items():
+        try:
+            load_runner(dotted_path)
+        except (ImportError, AttributeError, ValueError) as error:
+            hint = f"Mend or drop “{name}” in ROTA_RUNNERS."
+            found.append(Error(f"The runner {dotted_path} can't be loaded: {error}.", hint=hint, id="rota.E004"))
+    return found
+
+
+@register(Tags.compatibility, deploy=True)
+def programs_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for name, runner in _agents():
+        hint = f"Install it where the workers run, or set ROTA_{name.upper()}_PROGRAM to its path."
+        try:
+            program = runner.program(settings.ROTA_PROGRAMS.get(name, ""))
+        except ProgramMissing as error:
+            found.append(Warning(f"The agent program of “{name}” is missing: {error}", hint=hint, id="rota.W001"))
+            continue
+        if program and not program.version:
+            found.append(Warning(f"{program.path} does not tell its version.", hint=hint, id="rota.W002"))
+    return found
+
+
+def _agents() -> Iterator[tuple[str, Runner]]:
+    for name, dotted_path in settings.ROTA_RUNNERS.items():
+        try:
+            runner = load_runner(dotted_path)
+        except (ImportError, AttributeError, ValueError):
+            continue  # rota.E004
+        if runner.is_agent:
+            yield name, runner
+
+
+@register(Tags.compatibility, deploy=True)
+def broker_answers(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    try:
+        with Connection(settings.CELERY_BROKER_URL) as broker:
+            broker.ensure_connection(max_retries=1, timeout=2)
+    except (OperationalError, OSError) as error:
+        hint = "Start it (bin/up does), or set REDIS_URL. Until then sessions wait."
+        return [Warning(f"The broker does not answer: {error}", hint=hint, id="rota.W003")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def secret_key_is_long(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    if len(settings.SECRET_KEY) >= _SHORTEST_KEY:
+        return []
+    hint = f"Set SECRET_KEY to {_SHORTEST_KEY} random characters or more."
+    return [Warning("SECRET_KEY is short.", hint=hint, id="rota.W004")]

@@ -1,0 +1,115 @@
+"""What people do to schedules and runs: pause, resume, disable, cancel. Each by whom, why and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+
+from schedules.models import Reason, Run, Schedule, Session
+from schedules.settling import settle_run
+
+
+def pause(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime) -> int:
+    """Take schedules off the rota. What they fired and no worker claimed yet is not run. Returns how many paused."""
+    return sum(_take_off(schedule, Schedule.Status.PAUSED, by=by, reason=reason, now=now) for schedule in schedules)
+
+
+def disable(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime) -> int:
+    """Like pause, and they can't be run by hand either."""
+    return sum(_take_off(schedule, Schedule.Status.DISABLED, by=by, reason=reason, now=now) for schedule in schedules)
+
+
+def _take_off(schedule: Schedule, status: Schedule.Status, *, by: str, reason: str, now: datetime) -> bool:
+    with transaction.atomic():
+        changed = (
+            Schedule.objects.filter(pk=schedule.pk)
+            .exclude(status=status)
+            .update(
+                status=status,
+                status_reason=reason[:500],
+                status_by=by,
+                status_at=now,
+                next_run_at=None,
+                due_at=None,
+            )
+        )
+        if not changed:
+            return False
+        fired = Session.objects.filter(
+            schedule=schedule, status=Session.Status.QUEUED, run__trigger=Run.Trigger.SCHEDULE
+        )
+        why = Reason.PAUSED if status == Schedule.Status.PAUSED else Reason.DISABLED
+        for session in list(fired):
+            _cancel_queued(
+                session,
+                reason=why,
+                message=f"The schedule was {status} by {by or 'Rota'}.",
+                now=now,
+            )
+    return True
+
+
+def resume(schedules: Iterable[Schedule], *, by: str, now: datetime) -> int:
+    """Back on the rota from `now` on; the past is not run. Returns how many were not active."""
+    resumed = 0
+    for schedule in schedules:
+        with transaction.atomic():
+            current = Schedule.objects.select_for_update().get(pk=schedule.pk)
+            if current.status == Schedule.Status.ACTIVE:
+                continue
+            current.status, current.status_reason, current.status_by, current.status_at = (
+                Schedule.Status.ACTIVE,
+                "",
+                by,
+                now,
+            )
+            current.plan(now)
+            current.save(
+                update_fields=[
+                    "status",
+                    "status_reason",
+                    "status_by",
+                    "status_at",
+                    *Schedule.PLAN_FIELDS,
+                ]
+            )
+            resumed += 1
+    return resumed
+
+
+def cancel_run(run_id: int, *, by: str, now: datetime) -> bool:
+    """Ask for the end of a run: what is queued ends at once, what runs a little later. False: it is over."""
+    with transaction.atomic():
+        if not Run.objects.open().filter(pk=run_id).update(cancel_requested_at=now):
+            return False
+        for session in Session.objects.open().filter(run=run_id):
+            cancel_session(session.pk, by=by, now=now)
+        settle_run(run_id, now=now)
+    return True
+
+
+def cancel_session(session_id: int, *, by: str, now: datetime) -> bool:
+    """Ask for the end of one session. False: it is over."""
+    with transaction.atomic():
+        asked = Session.objects.open().filter(pk=session_id)
+        if not asked.update(cancel_requested_at=now, cancel_requested_by=by):
+            return False
+        session = Session.objects.get(pk=session_id)
+        _cancel_queued(session, reason=Reason.CANCELLED, message=f"Cancelled by {by or 'Rota'}.", now=now)
+    return True
+
+
+def _cancel_queued(session: Session, *, reason: Reason, message: str, now: datetime) -> None:
+    """queued → cancelled, unless a worker was faster."""
+    queued = Session.objects.filter(pk=session.pk, status=Session.Status.QUEUED)
+    ended = queued.update(
+        status=Session.Status.CANCELLED,
+        reason=reason,
+        message=message,
+        finished_at=now,
+        cancel_requested_at=now,
+    )
+    if ended:
+        settle_run(session.run_id, now=now)

@@ -1,0 +1,257 @@
+"""Due schedules become runs, once."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from schedules.firing import Fired, Refused, fire_due, trigger
+from schedules.models import Reason, Run, Schedule, Session
+from tests.schedules.factories import make_repository, make_run, make_schedule
+
+pytestmark = pytest.mark.django_db
+
+NINE = datetime(2027, 1, 4, 9, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def test_a_due_schedule_gets_a_run_with_a_session_and_moves_on() -> None:
+    schedule = make_schedule(now=NINE - HOUR)
+
+    assert fire_due(now=NINE) == Fired(schedules=1, runs=1, more=False)
+
+    run = Run.objects.get()
+    session = run.sessions.get()
+    assert (run.status, run.trigger, run.scheduled_for) == ("queued", "schedule", NINE)
+    assert run.snapshot["options"]["argv"] == ["echo", "hello"]
+    assert (session.status, session.item_key, session.queued_at) == ("queued", "prompt", NINE)
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == schedule.due_at == NINE + DAY
+
+
+def test_the_same_due_time_is_never_recorded_twice() -> None:
+    schedule = make_schedule(now=NINE - HOUR)
+    fire_due(now=NINE)
+    Schedule.objects.filter(pk=schedule.pk).update(next_run_at=NINE, due_at=NINE)  # the clock jumped back
+
+    assert fire_due(now=NINE + MINUTE).runs == 0
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize("somewhere", [True, False])
+def test_the_database_refuses_a_nominal_time_twice(somewhere: bool) -> None:
+    schedule = make_schedule(now=NINE)
+    repository = make_repository() if somewhere else None
+    make_run(schedule, now=NINE, trigger="schedule", repository=repository)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make_run(schedule, now=NINE + MINUTE, scheduled_for=NINE, trigger="schedule", repository=repository)
+
+
+def test_each_repository_has_its_own_run_and_one_that_is_off_says_so() -> None:
+    on, off = make_repository("on"), make_repository("off", enabled=False)
+    make_schedule(now=NINE - HOUR, repositories=[on, off])
+
+    fire_due(now=NINE)
+
+    runs = {run.repository: run for run in Run.objects.select_related("repository")}
+    assert runs[on].status == "queued"
+    assert (runs[off].status, runs[off].reason) == ("skipped", "disabled")
+    assert not Session.objects.filter(run=runs[off]).exists()
+
+
+def test_what_is_not_due_not_active_or_has_no_time_is_left_alone() -> None:
+    make_schedule(now=NINE)
+    make_schedule(now=NINE - HOUR, status="paused")
+    make_schedule(now=NINE - HOUR, cron="")
+
+    assert fire_due(now=NINE) == Fired(schedules=0, runs=0, more=False)
+
+
+def test_a_time_within_the_window_runs_late_with_its_nominal_time() -> None:
+    make_schedule(now=NINE - HOUR, catch_up=30 * MINUTE)
+
+    fire_due(now=NINE + 20 * MINUTE)
+
+    run = Run.objects.get()
+    assert (run.status, run.scheduled_for, run.queued_at) == ("queued", NINE, NINE + 20 * MINUTE)
+
+
+def test_a_time_beyond_the_window_is_missed_and_the_next_one_is_exact() -> None:
+    schedule = make_schedule(now=NINE - HOUR, catch_up=15 * MINUTE)
+
+    fire_due(now=NINE + 5 * HOUR)
+
+    run = Run.objects.get()
+    assert (run.status, run.reason, run.missed_count) == ("missed", "outside_window", 1)
+    assert "1 due time missed" in run.message
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == NINE + DAY
+
+
+def test_after_an_outage_one_run_catches_up_and_the_others_are_counted() -> None:
+    make_schedule(now=NINE, cron="* * * * *", catch_up=15 * MINUTE)
+
+    fire_due(now=NINE + 500 * MINUTE)
+
+    late, *missed = Run.objects.order_by("-scheduled_for")
+    assert (late.status, late.scheduled_for) == ("queued", NINE + 500 * MINUTE)
+    assert sum(run.missed_count for run in missed) == 499
+    assert {run.reason for run in missed} == {"superseded", "outside_window"}
+    outside = next(run for run in missed if run.reason == "outside_window")
+    assert (outside.scheduled_for, outside.missed_until) == (NINE + MINUTE, NINE + 484 * MINUTE)
+
+
+def test_a_very_long_outage_is_counted_in_bounds() -> None:
+    schedule = make_schedule(now=NINE, cron="* * * * *")
+
+    fire_due(now=NINE + 30 * DAY)
+
+    assert Run.objects.filter(status="queued").get().scheduled_for == NINE + 30 * DAY
+    assert any("more than" in run.message for run in Run.objects.filter(status="missed"))
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == NINE + 30 * DAY + MINUTE
+
+
+def test_after_its_end_a_schedule_is_never_due() -> None:
+    schedule = make_schedule(now=NINE - HOUR, ends_at=NINE + HOUR)
+
+    fire_due(now=NINE)
+
+    schedule.refresh_from_db()
+    assert schedule.due_at is None
+    assert Run.objects.get().status == "queued"
+
+
+def test_jitter_moves_when_it_is_due_and_not_the_nominal_time() -> None:
+    schedule = make_schedule(now=NINE - HOUR, jitter=HOUR)
+    assert schedule.next_run_at == NINE
+    assert schedule.due_at is not None
+    assert NINE < schedule.due_at < NINE + HOUR
+
+    assert fire_due(now=schedule.due_at - timedelta(seconds=1)).runs == 0
+    assert fire_due(now=schedule.due_at).runs == 1
+    assert Run.objects.get().scheduled_for == NINE
+
+
+def test_jitter_never_reaches_the_next_nominal_time() -> None:
+    schedule = make_schedule(now=NINE, cron="* * * * *", jitter=HOUR)
+    assert schedule.next_run_at is not None
+    assert schedule.due_at is not None
+    assert schedule.due_at - schedule.next_run_at < MINUTE
+
+
+@pytest.mark.parametrize(
+    ("overlap", "open_status", "status"),
+    [
+        ("skip", "running", "skipped"),
+        ("skip", "queued", "skipped"),
+        ("queue_one", "running", "queued"),
+        ("queue_one", "queued", "skipped"),
+        ("allow", "running", "queued"),
+        ("cancel_other", "running", "queued"),
+    ],
+)
+def test_the_overlap_policy_decides_when_the_run_before_is_open(overlap: str, open_status: str, status: str) -> None:
+    schedule = make_schedule(now=NINE - HOUR, overlap=overlap)
+    before = make_run(schedule, now=NINE - DAY, status=open_status)
+
+    fire_due(now=NINE)
+
+    fired = Run.objects.exclude(pk=before.pk).get()
+    assert fired.status == status
+    if status == "skipped":
+        assert fired.reason == Reason.OVERLAP
+        assert f"Run {before.pk}" in fired.message
+    before.refresh_from_db()
+    assert (before.cancel_requested_at is not None) == (overlap == "cancel_other")
+
+
+def test_one_schedule_that_cannot_be_read_is_paused_and_the_others_fire() -> None:
+    broken = make_schedule(now=NINE - HOUR)
+    make_schedule(now=NINE - HOUR)
+    Schedule.objects.filter(pk=broken.pk).update(cron="61 * * * *")
+
+    assert fire_due(now=NINE).runs == 1
+
+    broken.refresh_from_db()
+    assert (broken.status, broken.status_by, broken.due_at) == ("paused", "rota", None)
+    assert "can't be read" in broken.status_reason
+
+
+def test_firing_takes_the_same_number_of_queries_for_one_and_for_many() -> None:
+    counts = []
+    for many in (1, 15):
+        for _ in range(many):
+            make_schedule(now=NINE - HOUR, repositories=[make_repository()])
+        with CaptureQueriesContext(connection) as queries:
+            assert fire_due(now=NINE).runs == many
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+def test_by_hand_there_is_a_run_in_each_repository_with_who_and_why() -> None:
+    repositories = [make_repository(), make_repository()]
+    schedule = make_schedule(now=NINE, repositories=repositories, variables={"tone": "brief"})
+
+    runs = trigger(schedule, by="ada", variables={"tone": "long"}, now=NINE)
+
+    assert {run.repository for run in runs} == set(repositories)
+    assert {(run.trigger, run.triggered_by, run.variables["tone"]) for run in runs} == {("manual", "ada", "long")}
+    assert Session.objects.count() == 2
+
+
+def test_a_paused_schedule_can_be_run_by_hand() -> None:
+    assert trigger(make_schedule(now=NINE, status="paused"), now=NINE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "words"),
+    [
+        ({"status": "disabled", "status_reason": "too dear"}, Reason.DISABLED, "too dear"),
+        ({"argv": []}, Reason.INVALID_OPTIONS, "argv"),
+        ({"target": "codebase"}, Reason.INVALID_OPTIONS, "Choose a repository"),
+    ],
+)
+def test_by_hand_what_policy_forbids_is_refused_and_nothing_recorded(
+    fields: dict[str, object], reason: Reason, words: str
+) -> None:
+    schedule = make_schedule(now=NINE, **fields)  # type: ignore[arg-type]
+
+    with pytest.raises(Refused, match=words) as refused:
+        trigger(schedule, now=NINE)
+
+    assert refused.value.reason == reason
+    assert not Run.objects.exists()
+
+
+def test_by_hand_an_open_run_is_respected() -> None:
+    schedule = make_schedule(now=NINE)
+    open_run = make_run(schedule, now=NINE, status="running")
+
+    with pytest.raises(Refused, match=f"Run {open_run.pk} is still running"):
+        trigger(schedule, now=NINE)
+
+
+def test_by_hand_an_unknown_variable_is_refused_with_those_there_are() -> None:
+    schedule = make_schedule(now=NINE, variables={"tone": "brief"})
+    with pytest.raises(Refused, match=r"no variable colour\. There are: tone"):
+        trigger(schedule, variables={"colour": "red"}, now=NINE)
+
+
+def test_without_a_key_agents_are_rehearsed_and_scripts_are_not(settings: Settings) -> None:
+    settings.ROTA_REHEARSE = True
+    agent, script = make_schedule(now=NINE, runner="claude"), make_schedule(now=NINE)
+
+    assert trigger(agent, now=NINE)[0].is_rehearsal
+    assert not trigger(script, now=NINE, rehearse=True)[0].is_rehearsal
+
+
+def test_with_a_key_an_agent_is_rehearsed_when_asked(settings: Settings) -> None:
+    settings.ROTA_REHEARSE = False
+    agent = make_schedule(now=NINE, runner="claude", overlap="allow")
+
+    assert not trigger(agent, now=NINE)[0].is_rehearsal
+    assert trigger(agent, now=NINE, rehearse=True)[0].sessions.get().is_rehearsal

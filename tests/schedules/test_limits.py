@@ -1,0 +1,125 @@
+"""Who may start, and who waits."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pytest_django import Settings
+
+from schedules.limits import admit
+from schedules.models import Session
+from tests.schedules.factories import make_repository, make_run, make_schedule, make_session, make_worker
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _limits(settings: Settings) -> None:
+    settings.ROTA_MAX_SESSIONS = 4
+    settings.ROTA_MAX_SESSIONS_PER_REPOSITORY = 2
+
+
+def waiting(count: int, **fields: object) -> list[Session]:
+    """Sessions of as many schedules and runs, without a repository."""
+    return [make_session(make_run(make_schedule(now=NOW), now=NOW), now=NOW, **fields) for _ in range(count)]
+
+
+def ids(sessions: list[Session]) -> list[int]:
+    return [session.pk for session in sessions]
+
+
+def test_without_a_worker_everybody_waits() -> None:
+    waiting(2)
+    assert admit(now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"last_seen_at": NOW - timedelta(minutes=5)}, {"stopped_at": NOW}, {"kind": "control"}]
+)
+def test_a_worker_that_is_silent_stopped_or_of_another_kind_has_no_place(fields: dict[str, object]) -> None:
+    make_worker(now=NOW, **fields)  # type: ignore[arg-type]
+    waiting(1)
+    assert admit(now=NOW) == []
+
+
+def test_as_many_are_admitted_as_the_workers_have_places() -> None:
+    make_worker(now=NOW, concurrency=1)
+    make_worker(now=NOW, concurrency=2)
+    sessions = waiting(5)
+
+    assert admit(now=NOW) == ids(sessions[:3])
+    assert admit(now=NOW) == []
+    assert Session.objects.filter(admitted_at=NOW).count() == 3
+
+
+def test_the_limit_of_all_holds_over_the_places() -> None:
+    make_worker(now=NOW, concurrency=50)
+    sessions = waiting(6)
+    assert admit(now=NOW) == ids(sessions[:4])
+
+
+def test_who_runs_or_was_admitted_holds_a_place() -> None:
+    make_worker(now=NOW, concurrency=50)
+    waiting(2, status="running")
+    waiting(1, admitted_at=NOW)
+    late = waiting(2)
+    assert admit(now=NOW) == ids(late[:1])
+
+
+def test_priority_goes_first_and_then_age() -> None:
+    make_worker(now=NOW)
+    old, young = waiting(2)
+    urgent = waiting(1, priority=5)[0]
+    assert admit(now=NOW) == ids([urgent, old, young])
+
+
+def test_a_full_schedule_waits_and_blocks_nobody_behind_it() -> None:
+    make_worker(now=NOW)
+    run = make_run(make_schedule(now=NOW, max_sessions=2), now=NOW)
+    crowd = [make_session(run, now=NOW, priority=9) for _ in range(300)]
+    other = waiting(1)[0]
+    assert admit(now=NOW) == ids([*crowd[:2], other])
+
+
+def test_a_full_repository_waits_and_blocks_nobody_behind_it() -> None:
+    make_worker(now=NOW)
+    shop = make_repository()
+    busy = [
+        make_session(make_run(make_schedule(now=NOW, repositories=[shop]), now=NOW, repository=shop), now=NOW)
+        for _ in range(3)
+    ]
+    other = waiting(1)[0]
+    assert admit(now=NOW) == ids([*busy[:2], other])
+
+
+@pytest.mark.parametrize(("overlap", "admitted"), [("queue_one", 0), ("cancel_other", 0), ("allow", 1)])
+def test_a_run_waits_for_the_one_before_unless_they_may_overlap(overlap: str, admitted: int) -> None:
+    make_worker(now=NOW)
+    schedule = make_schedule(now=NOW, overlap=overlap, max_sessions=5)
+    make_run(schedule, now=NOW, status="running")
+    make_session(make_run(schedule, now=NOW), now=NOW)
+    assert len(admit(now=NOW)) == admitted
+
+
+def test_a_run_in_another_repository_is_not_waited_for() -> None:
+    make_worker(now=NOW)
+    here, there = make_repository(), make_repository()
+    schedule = make_schedule(now=NOW, repositories=[here, there], overlap="queue_one", max_sessions=5)
+    make_run(schedule, now=NOW, status="running", repository=here)
+    session = make_session(make_run(schedule, now=NOW, repository=there), now=NOW)
+    assert admit(now=NOW) == [session.pk]
+
+
+def test_what_a_paused_schedule_fired_is_not_admitted_but_a_run_by_hand_is() -> None:
+    make_worker(now=NOW)
+    schedule = make_schedule(now=NOW, status="paused", overlap="allow", max_sessions=5)
+    make_session(make_run(schedule, now=NOW, trigger="schedule"), now=NOW)
+    by_hand = make_session(make_run(schedule, now=NOW), now=NOW)
+    assert admit(now=NOW) == [by_hand.pk]
+
+
+def test_who_is_to_be_cancelled_is_not_admitted() -> None:
+    make_worker(now=NOW)
+    waiting(1, cancel_requested_at=NOW)
+    assert admit(now=NOW) == []

@@ -1,0 +1,171 @@
+"""A worker process: its lease, the sessions in its hands, how it takes over and leaves."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from runners import identify, kill
+from schedules import steering
+from schedules.firing import trigger
+from schedules.models import Session, WorkerHeartbeat
+from schedules.worker import Worker
+from tests.schedules.factories import make_schedule, make_session, make_worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
+    settings.ROTA_SESSIONS_DIR = tmp_path / "sessions"
+    settings.ROTA_WORKSPACES_DIR = tmp_path / "workspaces"
+    settings.ROTA_CACHE_DIR = tmp_path / "repositories"
+    yield
+    for folder in (tmp_path / "sessions").glob("[0-9]*"):
+        kill(folder)
+
+
+@pytest.fixture
+def dispatched() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def worker(dispatched: list[float]) -> Iterator[Worker]:
+    def dispatch() -> int:
+        dispatched.append(time.monotonic())
+        return 0
+
+    made = Worker(kind="sessions", name="sessions@here", concurrency=2, version="test", dispatch=dispatch)
+    yield made
+    made.leave(end_sessions=True)
+
+
+def queued(*argv: str) -> Session:
+    schedule = make_schedule(now=timezone.now(), argv=list(argv))
+    return trigger(schedule, now=timezone.now())[0].sessions.get()
+
+
+def until(true: Callable[[], object], within: float = 10) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.05)
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    def body() -> None:
+        work()
+        connection.close()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread
+
+
+def test_it_announces_itself_and_asks_for_work(worker: Worker, dispatched: list[float]) -> None:
+    worker.start()
+    worker.stop()
+
+    row = WorkerHeartbeat.objects.get()
+    me = identify(os.getpid())
+    assert (row.pid, row.start_ticks, row.boot_id, row.hostname) == (
+        me.pid,
+        me.start_ticks,
+        me.boot_id,
+        socket.gethostname(),
+    )
+    assert (row.kind, row.concurrency) == ("sessions", 2)
+    assert row.stopped_at is not None
+    assert dispatched
+
+
+def test_a_process_has_one_row_however_often_it_registers(worker: Worker) -> None:
+    Worker(kind="sessions", name="again@here", concurrency=8, version="test", dispatch=lambda: 0)
+    assert WorkerHeartbeat.objects.get().concurrency == 8
+
+
+def test_it_goes_on_renewing_its_lease(worker: Worker) -> None:
+    WorkerHeartbeat.objects.update(last_seen_at=timezone.now() - timedelta(seconds=50))
+    worker._presence.renewed_at -= timedelta(seconds=50)
+    worker.start()
+    until(lambda: WorkerHeartbeat.objects.get().last_seen_at > timezone.now() - timedelta(seconds=10))
+    worker.stop()
+
+
+def test_a_cancel_reaches_a_running_session(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 60")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+
+    steering.cancel_session(session.pk, by="ada", now=timezone.now())
+    thread.join(timeout=15)
+    worker.stop()
+
+    session.refresh_from_db()
+    assert (session.status, session.reason) == ("cancelled", "cancelled")
+
+
+@pytest.mark.parametrize(("end_sessions", "status"), [(True, "cancelled"), (False, "running")])
+def test_a_worker_that_leaves_ends_its_sessions_or_leaves_them(worker: Worker, end_sessions: bool, status: str) -> None:
+    session = queued("sh", "-c", "echo on; sleep 60")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+
+    worker.leave(end_sessions=end_sessions)
+    thread.join(timeout=15)
+    worker.stop()
+
+    session.refresh_from_db()
+    assert session.status == status
+    assert session.reason == ("shutdown" if end_sessions else "")
+
+
+def test_a_worker_that_is_leaving_claims_nothing(worker: Worker) -> None:
+    session = make_session(now=timezone.now(), admitted_at=timezone.now())
+    worker.leave(end_sessions=False)
+    assert "leaving" in worker.execute(session.pk, task_id="t")
+    session.refresh_from_db()
+    assert (session.status, session.admitted_at) == ("queued", None)
+
+
+def test_it_takes_over_what_a_worker_of_this_machine_left(worker: Worker, dispatched: list[float]) -> None:
+    gone = make_worker(now=timezone.now(), hostname=socket.gethostname(), stopped_at=timezone.now())
+    session = queued("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.2; done")
+    before = Worker(kind="sessions", name="before@here", concurrency=1, version="test", dispatch=lambda: 0)
+    thread = in_thread(lambda: before.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="line 2").exists())
+    before.leave(end_sessions=False)
+    thread.join(timeout=10)
+    Session.objects.filter(pk=session.pk).update(worker=gone)
+
+    worker.start()
+    until(lambda: Session.objects.filter(pk=session.pk, status="succeeded").exists())
+    until(lambda: len(dispatched) == 2)
+    worker.stop()
+
+    lines = session.events.filter(text__startswith="line").order_by("seq").values_list("text", flat=True)
+    assert list(lines) == [f"line {number}" for number in range(1, 7)]
+
+
+def test_what_another_living_process_works_on_is_left_alone(worker: Worker) -> None:
+    parent = identify(os.getppid())
+    other = make_worker(
+        now=timezone.now(),
+        hostname=socket.gethostname(),
+        pid=parent.pid,
+        start_ticks=parent.start_ticks,
+        boot_id=parent.boot_id,
+    )
+    make_session(now=timezone.now(), status="running", worker=other, hostname=socket.gethostname(), pid=1)
+    assert worker._orphans() == []
