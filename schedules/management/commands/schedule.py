@@ -1,0 +1,210 @@
+"""Look at schedules, and take them off the rota and back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+from rich.table import Table
+from rich.text import Text
+
+from schedules import timetable
+from schedules.management.exits import Exit, ExitingCommand, Stop, named_schedule, whoever
+from schedules.management.progress import console_on
+from schedules.management.streams import one_line, printable
+from schedules.models import Schedule
+from schedules.steering import pause, resume
+
+_EPILOG = """\
+exit codes:
+  0  done
+  2  usage
+  3  there is no schedule of that name
+  4  refused: a disabled schedule can't be paused
+  5  infrastructure: no database, migrations missing
+"""
+
+
+class Command(ExitingCommand):
+    help = "List and show schedules, show when they run next, pause and resume them."
+    epilog = _EPILOG
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        listing = verbs.add_parser("list", help="all schedules")
+        listing.add_argument("--json", action="store_true", dest="as_json", help="print a JSON list")
+        for verb, what in (
+            ("show", "one schedule with its settings"),
+            ("next", "when it runs next"),
+            ("pause", "take it off the rota; it can still be run by hand"),
+            ("resume", "put it back on the rota; the past is not run"),
+        ):
+            verbs.add_parser(verb, help=what).add_argument("name", metavar="NAME")
+        verbs.choices["next"].add_argument("--count", type=_count, default=10, help="how many times (default: 10)")
+        verbs.choices["pause"].add_argument("--reason", required=True, help="why, for whoever wonders later")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        verb = options["verb"]
+        if verb == "list":
+            self._list(options)
+            return
+        schedule = named_schedule(options["name"])
+        {"show": self._show, "next": self._next, "pause": self._pause, "resume": self._resume}[verb](schedule, options)
+
+    def _list(self, options: Mapping[str, Any]) -> None:
+        schedules = list(Schedule.objects.order_by("name"))
+        if options["as_json"]:
+            print(json.dumps([_as_object(schedule) for schedule in schedules], indent=2), file=self.results)
+            return
+        if not schedules:
+            print("There is no schedule yet: bin/manage loadexamples makes some.", file=self.notices)
+            return
+        now = timezone.now()
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("name", "status", "cadence", "next run", "last outcome"):
+            table.add_column(heading, overflow="fold")
+        for schedule in schedules:
+            cells = (schedule.name, schedule.status, _cadence(schedule), _next(schedule, now), _last(schedule))
+            table.add_row(*map(Text, cells))
+        self._print(table, options)
+
+    def _show(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        table = Table.grid(padding=(0, 2))
+        for label, text in _facts(schedule, timezone.now()):
+            table.add_row(Text(label, style="bold"), Text(printable(text)))
+        self._print(table, options)
+
+    def _next(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        """As it would fire, also while it is paused."""
+        now = timezone.now()
+        times = schedule.upcoming(now, options["count"])
+        for instant in times:
+            print(f"{_local(instant, schedule)}  {_until(instant - now)}", file=self.results)
+        if not times:
+            print(f"{schedule} has no further time: {_cadence(schedule)}.", file=self.notices)
+        elif schedule.status != Schedule.Status.ACTIVE:
+            print(f"{schedule} is {schedule.status}: none of these will run.", file=self.notices)
+
+    def _pause(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        if schedule.status == Schedule.Status.DISABLED:
+            raise Stop(Exit.REFUSED, f"{schedule} is disabled, which is more than paused. Resume it first.")
+        paused = pause([schedule], by=whoever(), reason=options["reason"], now=timezone.now())
+        print(f"{schedule} is paused{'' if paused else ' already'}.", file=self.notices)
+
+    def _resume(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        now = timezone.now()
+        resumed = resume([schedule], by=whoever(), now=now)
+        schedule.refresh_from_db()
+        already = "" if resumed else " already"
+        print(f"{schedule} is active{already}. Next run: {_next(schedule, now)}.", file=self.notices)
+
+    def _print(self, table: Table, options: Mapping[str, Any]) -> None:
+        console = console_on(self.results, colour=False if options["no_color"] else None)
+        if not self.results.isatty():
+            console.width = 1000  # programs read whole lines
+        console.print(table)
+
+
+def _as_object(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "name": schedule.name,
+        "status": schedule.status,
+        "status_reason": schedule.status_reason,
+        "runner": schedule.runner,
+        "cron": schedule.cron,
+        "time_zone": schedule.time_zone,
+        "cadence": _cadence(schedule),
+        "next_run_at": schedule.next_run_at.isoformat() if schedule.next_run_at else None,
+        "last_run_at": schedule.last_run_at.isoformat() if schedule.last_run_at else None,
+        "last_status": schedule.last_status,
+        "run_count": schedule.run_count,
+    }
+
+
+def _facts(schedule: Schedule, now: datetime) -> list[tuple[str, str]]:
+    """Label and text, what is empty left out."""
+    status = " ".join(filter(None, (schedule.status, schedule.status_reason and f"({schedule.status_reason})")))
+    facts = [
+        ("name", schedule.name),
+        ("description", schedule.description),
+        ("status", status),
+        ("runner", schedule.runner),
+        ("model", schedule.model),
+        ("target", schedule.get_target_display()),
+        ("command", str(schedule.command or "")),
+        ("prompt", schedule.prompt),
+        ("function", schedule.function),
+        ("command line", "\n".join(schedule.argv)),
+        ("allowed tools", ", ".join(schedule.allowed_tools)),
+        ("variables", "\n".join(f"{name}={value}" for name, value in schedule.variables.items())),
+        ("repositories", ", ".join(repository.slug for repository in schedule.repositories.all())),
+        ("cadence", f"{_cadence(schedule)} ({schedule.time_zone})"),
+        ("next run", _next(schedule, now)),
+        ("last run", _local(schedule.last_run_at, schedule) if schedule.last_run_at else ""),
+        ("last outcome", _last(schedule)),
+        ("runs", str(schedule.run_count)),
+        ("limits", _limits(schedule)),
+        ("overlap policy", schedule.get_overlap_display()),
+        ("catch-up window", str(schedule.catch_up)),
+    ]
+    return [(label, text) for label, text in facts if text]
+
+
+def _limits(schedule: Schedule) -> str:
+    limits = [f"{schedule.timeout} per session"]
+    if schedule.max_turns:
+        limits.append(f"{schedule.max_turns} turns")
+    if schedule.max_budget_usd is not None:
+        limits.append(f"{schedule.max_budget_usd} USD")
+    return ", ".join(limits)
+
+
+def _cadence(schedule: Schedule) -> str:
+    """The cron line in words, or as it is where it can't be read."""
+    if not schedule.cron:
+        return "only by hand"
+    try:
+        return timetable.describe(schedule.cron)
+    except timetable.TimetableError:
+        return one_line(schedule.cron)
+
+
+def _next(schedule: Schedule, now: datetime) -> str:
+    if schedule.next_run_at is None:
+        return "never"
+    return f"{_local(schedule.next_run_at, schedule)} ({_until(schedule.next_run_at - now)})"
+
+
+def _last(schedule: Schedule) -> str:
+    return schedule.last_status or "none yet"
+
+
+def _local(instant: datetime, schedule: Schedule) -> str:
+    """In the schedule's zone; in UTC where that zone is gone."""
+    try:
+        zone = ZoneInfo(schedule.time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        zone = ZoneInfo("UTC")
+    return f"{instant.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+
+
+def _until(span: timedelta) -> str:
+    minutes = round(span.total_seconds() / 60)
+    if minutes < 0:
+        return "overdue"
+    days, hours = minutes // 1440, minutes // 60
+    if days:
+        return f"in {days} d {hours % 24} h"
+    return f"in {hours} h {minutes % 60} min" if hours else f"in {minutes} min"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"“{text}” is not a number from 1 to 1000")
+    return int(text)

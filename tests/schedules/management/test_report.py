@@ -1,0 +1,113 @@
+"""What became of runs, in codes, objects and lines."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from schedules.management.exits import Exit
+from schedules.management.report import as_object, branch_line, elapsed, exit_code, run_line
+from schedules.models import Repository, Run, Schedule, Session
+
+NOW = datetime(2027, 3, 1, 8, 0, tzinfo=UTC)
+
+
+def a_run(status: str, reason: str, *, pk: int = 7, **fields: object) -> Run:
+    repository = Repository(slug="web-shop")
+    return Run(pk=pk, schedule=Schedule(), repository=repository, status=status, reason=reason, queued_at=NOW, **fields)
+
+
+def a_session(run: Run, status: str, **fields: object) -> Session:
+    return Session(pk=9, run=run, schedule=Schedule(), status=status, queued_at=NOW, **fields)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "sessions", "code"),
+    [
+        ("succeeded", "ok", ["succeeded"], Exit.SUCCEEDED),
+        ("skipped", "no_items", [], Exit.SUCCEEDED),
+        ("failed", "max_turns", ["failed"], Exit.FAILED),
+        ("failed", "worker_died", ["lost"], Exit.FAILED),
+        ("failed", "fetch_failed", ["failed"], Exit.FAILED),
+        ("partial", "exit_code", ["succeeded", "failed"], Exit.FAILED),
+        ("cancelled", "cancelled", ["cancelled"], Exit.FAILED),
+        ("failed", "timed_out", ["timed_out"], Exit.TIMED_OUT),
+        ("partial", "timed_out", ["succeeded", "timed_out"], Exit.TIMED_OUT),
+        ("failed", "sessions_failed", ["timed_out", "failed"], Exit.FAILED),
+        ("skipped", "overlap", [], Exit.REFUSED),
+        ("missed", "outside_window", [], Exit.REFUSED),
+        ("failed", "internal", [], Exit.FAILED),
+    ],
+)
+def test_the_exit_code_of_a_run(status: str, reason: str, sessions: list[str], code: Exit) -> None:
+    run = a_run(status, reason)
+
+    assert exit_code([run], [a_session(run, session) for session in sessions]) == code
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (["succeeded", "succeeded"], Exit.SUCCEEDED),
+        (["succeeded", "skipped"], Exit.REFUSED),
+        (["succeeded", "failed", "skipped"], Exit.FAILED),
+    ],
+)
+def test_of_several_runs_the_worst_decides(statuses: list[str], code: Exit) -> None:
+    assert exit_code([a_run(status, "overlap", pk=pk) for pk, status in enumerate(statuses)], []) == code
+
+
+def test_the_object_is_json_with_numbers_and_instants() -> None:
+    times = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=34)}
+    run = a_run("succeeded", "ok", cost_usd=Decimal("0.021300"), turns=5, is_rehearsal=True, **times)
+    session = a_session(run, "succeeded", result="# Done", model="haiku", item_key="codebase", exit_code=0)
+
+    found = json.loads(json.dumps(as_object("look", [run], [session], code=Exit.SUCCEEDED)))
+
+    assert (found["exit_code"], found["schedule"], found["rehearsed"]) == (0, "look", True)
+    (told,) = found["runs"]
+    assert (told["id"], told["repository"], told["status"], told["reason"]) == (7, "web-shop", "succeeded", "ok")
+    assert (told["cost_usd"], told["turns"], told["duration"]) == (0.0213, 5, 34.0)
+    assert told["started_at"] == "2027-03-01T08:00:00+00:00"
+    (result,) = told["sessions"]
+    assert (result["item"], result["result"], result["exit_code"]) == ("codebase", "# Done", 0)
+    assert result["started_at"] is None
+
+
+def test_the_line_of_a_run_says_what_it_took() -> None:
+    times = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=125)}
+    run = a_run("failed", "max_turns", message="Turn limit\x1b reached.", cost_usd=Decimal("0.04"), turns=1, **times)
+
+    assert run_line(run) == "Run 7 in web-shop failed (max_turns): Turn limit reached. 1 turn, 0.0400 USD, 2:05 min"
+
+
+def test_the_line_of_a_run_without_facts_is_short() -> None:
+    run = a_run("succeeded", "ok")
+    run.repository = None
+
+    assert run_line(run) == "Run 7 succeeded."
+
+
+def test_a_branch_is_told_with_its_size() -> None:
+    run = a_run("succeeded", "ok")
+    session = a_session(run, "succeeded", branch="rota/look/7-1", files_changed=2, insertions=10, deletions=3)
+
+    assert branch_line(session) == "Session 9 left the branch rota/look/7-1 (2 files, +10 −3)."
+    assert branch_line(a_session(run, "succeeded")) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (0.4, "0 s"),
+        (34, "34 s"),
+        (60, "1:00 min"),
+        (125, "2:05 min"),
+        (3723, "1:02:03 h"),
+        (90000, "25:00:00 h"),
+    ],
+)
+def test_a_time_span_in_words(seconds: float, words: str) -> None:
+    assert elapsed(timedelta(seconds=seconds)) == words
