@@ -22,6 +22,7 @@ from runners import (
     Tally,
     Workspace,
     archive,
+    default_branch,
     diff_text,
     prepare,
     remove,
@@ -110,10 +111,11 @@ class Workplace:
 
     def _check_out(self, repository: Repository) -> None:
         run, cache = self._session.run, _cache()
+        url, start = repository.url, repository.default_branch
         if not run.commit:
-            cache.refresh(repository.slug, repository.url, timeout=settings.ROTA_FETCH_TIMEOUT)
-            commit = cache.resolve(repository.slug, repository.default_branch or "HEAD")
-            run.commit = Run.objects.pin_commit(run.pk, commit)
+            start = start or default_branch(url)
+            cache.refresh(repository.slug, url, timeout=settings.ROTA_FETCH_TIMEOUT)
+            run.commit = Run.objects.pin_commit(run.pk, cache.resolve(repository.slug, start))
         branch = f"rota/{self._snapshot['schedule']}/{run.pk}-{self._session.number}"
         self._workspace = prepare(
             cache,
@@ -121,7 +123,7 @@ class Workplace:
             ref=run.commit,
             branch=branch,
             into=self._checkout_folder,
-            default_branch=repository.default_branch,
+            default_branch=start,
         )
         self._session.base_commit = run.commit
         self.notes.append(f"Workspace of {repository} at {run.commit[:12]} on the branch {branch}.")

@@ -131,5 +131,6 @@ def _rows(picture: Picture, now: datetime) -> list[_Row]:
 
 
 def _age(row: Run | Session, now: datetime) -> timedelta:
-    """How long it works, or waits as long as it does not."""
-    return (row.finished_at or now) - (row.started_at or row.queued_at)
+    """How long it works, or waits as long as it does not. A session's preparation is work."""
+    began = row.claimed_at if isinstance(row, Session) else row.started_at
+    return (row.finished_at or now) - (began or row.queued_at)

@@ -49,7 +49,7 @@ def repository(tmp_path: Path) -> Repository:
     (folder / "README.md").write_text("# Shop\n")
     git("add", ".")
     git("commit", "-m", "Begin")
-    return make_repository("shop", url=str(folder), default_branch="main")
+    return make_repository("shop", url=str(folder))
 
 
 @pytest.fixture

@@ -41,9 +41,8 @@ def run(*arguments: str) -> Ended:
     code = 0
     try:
         call_command(*arguments, stdout=out, stderr=err)
-    except SystemExit as exit_:
-        assert isinstance(exit_.code, int)
-        code = exit_.code
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else 1
     return Ended(code=code, out=out.getvalue(), err=err.getvalue())
 
 

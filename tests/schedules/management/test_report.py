@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,12 @@ from schedules.models import Repository, Run, Schedule, Session
 NOW = datetime(2027, 3, 1, 8, 0, tzinfo=UTC)
 
 
-def a_run(status: str, reason: str, *, pk: int = 7, **fields: object) -> Run:
+def a_run(status: str, reason: str, *, pk: int = 7, **fields: Any) -> Run:
     repository = Repository(slug="web-shop")
     return Run(pk=pk, schedule=Schedule(), repository=repository, status=status, reason=reason, queued_at=NOW, **fields)
 
 
-def a_session(run: Run, status: str, **fields: object) -> Session:
+def a_session(run: Run, status: str, **fields: Any) -> Session:
     return Session(pk=9, run=run, schedule=Schedule(), status=status, queued_at=NOW, **fields)
 
 
@@ -59,7 +60,7 @@ def test_of_several_runs_the_worst_decides(statuses: list[str], code: Exit) -> N
 
 
 def test_the_object_is_json_with_numbers_and_instants() -> None:
-    times = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=34)}
+    times: dict[str, Any] = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=34)}
     run = a_run("succeeded", "ok", cost_usd=Decimal("0.021300"), turns=5, is_rehearsal=True, **times)
     session = a_session(run, "succeeded", result="# Done", model="haiku", item_key="codebase", exit_code=0)
 
@@ -76,7 +77,7 @@ def test_the_object_is_json_with_numbers_and_instants() -> None:
 
 
 def test_the_line_of_a_run_says_what_it_took() -> None:
-    times = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=125)}
+    times: dict[str, Any] = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=125)}
     run = a_run("failed", "max_turns", message="Turn limit\x1b reached.", cost_usd=Decimal("0.04"), turns=1, **times)
 
     assert run_line(run) == "Run 7 in web-shop failed (max_turns): Turn limit reached. 1 turn, 0.0400 USD, 2:05 min"

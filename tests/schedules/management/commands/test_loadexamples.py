@@ -28,8 +28,8 @@ def repository_at(folder: Path) -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path, settings: LazySettings) -> Path:
     """What Rota itself was installed from."""
-    settings.BASE_DIR = repository_at(tmp_path / "Rota main")
-    return settings.BASE_DIR
+    path = settings.BASE_DIR = repository_at(tmp_path / "Rota main")
+    return path
 
 
 def names() -> list[str]:
