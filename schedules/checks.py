@@ -78,12 +78,9 @@ def programs_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     for name, runner in _agents():
         hint = f"Install it where the workers run, or set ROTA_{name.upper()}_PROGRAM to its path."
         try:
-            program = runner.program(settings.ROTA_PROGRAMS.get(name, ""))
+            runner.program(settings.ROTA_PROGRAMS.get(name, ""))
         except ProgramMissing as error:
             found.append(Warning(f"The agent program of “{name}” is missing: {error}", hint=hint, id="rota.W001"))
-            continue
-        if program and not program.version:
-            found.append(Warning(f"{program.path} does not tell its version.", hint=hint, id="rota.W002"))
     return found
 
 
@@ -104,7 +101,7 @@ def broker_answers(app_configs: Apps, **_: Any) -> list[CheckMessage]:
             broker.ensure_connection(max_retries=1, timeout=2)
     except (OperationalError, OSError) as error:
         hint = "Start it (bin/up does), or set REDIS_URL. Until then sessions wait."
-        return [Warning(f"The broker does not answer: {error}", hint=hint, id="rota.W003")]
+        return [Warning(f"The broker does not answer: {error}", hint=hint, id="rota.W002")]
     return []
 
 
@@ -113,4 +110,4 @@ def secret_key_is_long(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     if len(settings.SECRET_KEY) >= _SHORTEST_KEY:
         return []
     hint = f"Set SECRET_KEY to {_SHORTEST_KEY} random characters or more."
-    return [Warning("SECRET_KEY is short.", hint=hint, id="rota.W004")]
+    return [Warning("SECRET_KEY is short.", hint=hint, id="rota.W003")]

@@ -158,7 +158,7 @@ class Workplace:
 
     def _environment(self, last_success: Session | None) -> dict[str, str]:
         facts = session_environment(self._session, last_success)
-        return facts | self._snapshot["environment"] | self._secrets()
+        return {**facts, **self._snapshot["environment"], **self._secrets()}
 
     def _secrets(self) -> dict[str, str]:
         """What the schedule names, and the runner's own credentials unless nobody is to be asked."""

@@ -100,7 +100,7 @@ def make_run(
 def make_session(
     run: Run | None = None, *, now: datetime, status: str = Session.Status.QUEUED, **fields: Any
 ) -> Session:
-    """A session of `run`, by default of a new one with the status that fits; claimed and finished as its status says."""
+    """A session of `run`, by default of a new one that fits; claimed and finished as far as its status says."""
     run = run or make_run(now=now, status=status if status in Run.OPEN else Run.Status.RUNNING)
     fields = {
         "repository": run.repository,

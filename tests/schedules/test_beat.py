@@ -22,7 +22,7 @@ NINE = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
-    made = Scheduler(app=app, lazy=True)
+    made = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
     yield made
     connection.close()
 
@@ -106,7 +106,7 @@ def test_a_row_that_was_pruned_is_made_again(scheduler: Scheduler) -> None:
 
 
 def test_ordinary_periodic_tasks_go_on(broker: str) -> None:
-    scheduler = Scheduler(app=app)
+    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
     assert {"rota-upkeep", "rota-retention", "celery.backend_cleanup"} <= set(scheduler.schedule)
     with CaptureQueriesContext(connection):
         assert 0 <= scheduler.tick() <= 1
@@ -114,7 +114,7 @@ def test_ordinary_periodic_tasks_go_on(broker: str) -> None:
 
 
 def test_a_broker_that_does_not_answer_does_not_hold_the_tick(deaf_broker: str) -> None:
-    scheduler = Scheduler(app=app)
+    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
     began = timezone.now()
     for _ in range(3):
         scheduler.tick()

@@ -1,6 +1,7 @@
 """Who may start, and who waits."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pytest_django import Settings
@@ -20,7 +21,7 @@ def _limits(settings: Settings) -> None:
     settings.ROTA_MAX_SESSIONS_PER_REPOSITORY = 2
 
 
-def waiting(count: int, **fields: object) -> list[Session]:
+def waiting(count: int, **fields: Any) -> list[Session]:
     """Sessions of as many schedules and runs, without a repository."""
     return [make_session(make_run(make_schedule(now=NOW), now=NOW), now=NOW, **fields) for _ in range(count)]
 

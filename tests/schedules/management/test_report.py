@@ -59,6 +59,10 @@ def test_of_several_runs_the_worst_decides(statuses: list[str], code: Exit) -> N
     assert exit_code([a_run(status, "overlap", pk=pk) for pk, status in enumerate(statuses)], []) == code
 
 
+def test_runs_that_were_deleted_meanwhile_are_no_success() -> None:
+    assert exit_code([], []) == Exit.FAILED
+
+
 def test_the_object_is_json_with_numbers_and_instants() -> None:
     times: dict[str, Any] = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=34)}
     run = a_run("succeeded", "ok", cost_usd=Decimal("0.021300"), turns=5, is_rehearsal=True, **times)
