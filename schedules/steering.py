@@ -12,7 +12,7 @@ from schedules.settling import settle_run
 
 
 def pause(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime) -> int:
-    """Take schedules off the rota. What they fired and no worker claimed yet is not run. Returns how many paused."""
+    """Take active schedules off the rota. What they fired and no worker claimed yet is not run. Returns how many."""
     return sum(_take_off(schedule, Schedule.Status.PAUSED, by=by, reason=reason, now=now) for schedule in schedules)
 
 
@@ -22,18 +22,14 @@ def disable(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetim
 
 
 def _take_off(schedule: Schedule, status: Schedule.Status, *, by: str, reason: str, now: datetime) -> bool:
+    weaker = (
+        [Schedule.Status.ACTIVE, Schedule.Status.PAUSED]
+        if status == Schedule.Status.DISABLED
+        else [Schedule.Status.ACTIVE]
+    )
     with transaction.atomic():
-        changed = (
-            Schedule.objects.filter(pk=schedule.pk)
-            .exclude(status=status)
-            .update(
-                status=status,
-                status_reason=reason[:500],
-                status_by=by,
-                status_at=now,
-                next_run_at=None,
-                due_at=None,
-            )
+        changed = Schedule.objects.filter(pk=schedule.pk, status__in=weaker).update(
+            status=status, status_reason=reason[:500], status_by=by, status_at=now, next_run_at=None, due_at=None
         )
         if not changed:
             return False

@@ -37,7 +37,7 @@ class Picture:
 def look(run_ids: Collection[int], *, whole: bool = False) -> Picture:
     """The runs as they are now, in the order of their ids; with `whole`, their long texts too."""
     runs = Run.objects.filter(pk__in=run_ids).select_related("repository").defer("snapshot").order_by("pk")
-    sessions = Session.objects.filter(run__in=run_ids).order_by("run_id", "number")
+    sessions = Session.objects.filter(run__in=run_ids).select_related("repository").order_by("run_id", "number")
     return Picture(runs=list(runs), sessions=list(sessions if whole else sessions.defer(*_LONG_TEXTS)))
 
 

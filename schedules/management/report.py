@@ -15,9 +15,9 @@ _WORST_FIRST = (Exit.FAILED, Exit.TIMED_OUT, Exit.REFUSED, Exit.SUCCEEDED)
 
 
 def exit_code(runs: Collection[Run], sessions: Collection[Session]) -> Exit:
-    """The exit code of finished runs."""
+    """The exit code of finished runs; runs that were deleted meanwhile can't be called a success."""
     codes = {_run_exit_code(run, [s for s in sessions if s.run_id == run.pk]) for run in runs}
-    return next(code for code in _WORST_FIRST if code in codes)
+    return next((code for code in _WORST_FIRST if code in codes), Exit.FAILED)
 
 
 def _run_exit_code(run: Run, sessions: Sequence[Session]) -> Exit:

@@ -1,6 +1,6 @@
 """What a person does with a running Rota, in a process of its own: a schedule comes due, its run is looked at.
 
-    python visitor.py REPOSITORY    prints one JSON object
+python visitor.py REPOSITORY    prints one JSON object
 """
 
 import json

@@ -21,7 +21,7 @@ from typing import Any
 from runners import rehearsals, verdict
 from runners.base import Ending, Event, Launch, Line, SessionResult, SessionSpec, Tally
 from runners.claude import ClaudeRunner
-from runners.rehearsal import Request, ScriptedModel
+from runners.scripted_model import Request, ScriptedModel
 
 STREAMS = Path(__file__).parent / "streams"
 OPTIONS: Mapping[str, Any] = {"model": "haiku"}
@@ -109,12 +109,10 @@ def make_ending(code: int, ended_by: str = "", at_ms: int = 0, **changes: Any) -
 
 def converse(folder: Path, script: object, *, seconds: float = 30.0, **changes: Any) -> Session:
     """A session against a scripted model in this process: what the model was asked is in `requests`."""
-    spec = make_spec(folder, **changes)
-    with ScriptedModel(rehearsals.script(script), workspace=str(spec.workspace)) as model:
+    with ScriptedModel(rehearsals.script(script), workspace=str(folder / "workspace")) as model:
         here = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "made-up"}
-        environment = {**QUICK, **here, **spec.environment}
-        spec = make_spec(folder, **{**changes, "agent_session_id": spec.agent_session_id, "environment": environment})
-        session = run(spec, seconds=seconds)
+        changes["environment"] = {**QUICK, **here, **changes.get("environment", {})}
+        session = run(make_spec(folder, **changes), seconds=seconds)
         session.requests = model.requests
     return session
 

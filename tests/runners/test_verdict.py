@@ -62,6 +62,7 @@ def test_recorded_sessions_of_the_real_program(name: str, outcome: str, reason: 
 
     assert (result.outcome, result.reason) == (outcome, reason)
     assert words in result.message
+    assert reason in verdict.REASONS
 
 
 def test_every_recording_is_judged_above() -> None:

@@ -34,7 +34,9 @@ def test_naive_times_are_refused(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("said", [None, "git version 2.20.1", "nonsense"])
-def test_git_that_is_missing_or_too_old_is_told(said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_that_is_missing_or_too_old_is_told(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if said is not None:
         (tmp_path / "git").write_text(f"#!/bin/sh\necho '{said}'\n")
         (tmp_path / "git").chmod(0o755)

@@ -97,3 +97,15 @@ def test_what_is_over_can_not_be_cancelled() -> None:
     session = make_session(make_run(now=NOW, status="succeeded"), now=NOW, status="succeeded")
     assert not steering.cancel_run(session.run_id, by="ada", now=NOW)
     assert not steering.cancel_session(session.pk, by="ada", now=NOW)
+
+
+def test_a_disabled_schedule_stays_disabled_when_it_is_paused() -> None:
+    schedule = make_schedule(now=NOW, status="disabled")
+    assert steering.pause([schedule], by="ada", reason="", now=NOW) == 0
+    schedule.refresh_from_db()
+    assert schedule.status == "disabled"
+
+
+def test_a_paused_schedule_can_be_disabled() -> None:
+    schedule = make_schedule(now=NOW, status="paused")
+    assert steering.disable([schedule], by="ada", reason="", now=NOW) == 1

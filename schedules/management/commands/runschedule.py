@@ -92,7 +92,6 @@ class Command(ExitingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         schedule = named_schedule(options["name"])
         ids = _queue(schedule, options)
-        dispatch()
         stop = self._follow(schedule, ids, options) if options["wait"] else _left_alone(ids)
         picture = look(ids, whole=True)
         if stop is None:
@@ -107,8 +106,9 @@ class Command(ExitingCommand):
             sys.exit(stop.code)
 
     def _follow(self, schedule: Schedule, ids: Sequence[int], options: Mapping[str, Any]) -> Stop | None:
-        """Wait for the end of the runs. None: they are over; else why they are not waited for any more."""
+        """Hand the runs to the workers and wait for their end. None: they are over; else why no longer."""
         try:
+            dispatch()
             with self._display(schedule, ids, options) as display:
                 follow(ids, display, timeout=options["timeout"], worker_wait=options["worker_wait"])
         except Stop as stop:
@@ -126,7 +126,7 @@ class Command(ExitingCommand):
     ) -> AbstractContextManager[Display]:
         if options["verbosity"] == 0:
             return nullcontext(Silence())
-        rehearsed = look(ids).runs[0].is_rehearsal
+        rehearsed = any(run.is_rehearsal for run in look(ids).runs)
         title = f"{schedule}{' (rehearsed)' if rehearsed else ''}"
         return progress(self.notices, title=title, colour=_colour(options))
 
@@ -208,7 +208,8 @@ def _choice(name: str, known: Iterable[str]) -> str:
 
 
 def _left_alone(ids: Sequence[int]) -> Stop:
-    """Queued is all that was asked for. A word where nothing would come of it."""
+    """Hand the runs to the workers, which is all that was asked for. A word where nothing would come of it."""
+    dispatch()
     picture = look(ids)
     problem = hindrance(picture.runs, picture.sessions, now=timezone.now())
     return Stop(Exit.SUCCEEDED, f"{problem}: until then it stays queued." if problem else "")

@@ -235,14 +235,14 @@ def test_processes_prepare_at_once(source: Source, cache: Cache, tmp_path: Path)
 
 
 def test_after_a_kill_at_any_moment_the_next_prepare_heals(source: Source, acme: Cache, tmp_path: Path) -> None:
-    source.commit({f"many/{number}": str(number) * 100 for number in range(1500)})
+    source.commit({f"many/{number}": str(number) * 100 for number in range(600)})
     acme.refresh("acme", source.url)
     interrupted = 0
-    for number in range(8):
+    for number in range(6):
         process = worker(PREPARE, acme.root, source.url, tmp_path / "all", 1)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        time.sleep(0.006 * 1.5**number)
+        time.sleep(0.006 * 1.7**number)
         process.send_signal(signal.SIGKILL)
         out, _ = process.communicate()
         interrupted += b"done" not in out
@@ -250,7 +250,7 @@ def test_after_a_kill_at_any_moment_the_next_prepare_heals(source: Source, acme:
         if (into / "workspace.json").exists():
             Workspace.open(into).remove()
         workspace = prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=into)
-        assert len(files(workspace.path)) == len(FILES) + 1500
+        assert len(files(workspace.path)) == len(FILES) + 600
         assert run_git(workspace.path, "status", "--porcelain") == ""
         workspace.remove()
     assert interrupted >= 3
