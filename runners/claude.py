@@ -36,11 +36,13 @@ from runners.base import (
     Tally,
 )
 from runners.environment import session_environment
+from runners.scripted_model import ScriptInvalid
 
 MINIMUM_VERSION: Final = (2, 1, 248)  # the first one that honours `client_composed`
 CONFIG_FOLDER: Final = ".claude"
 PROMPT_FILE: Final = "prompt.jsonl"
 REHEARSAL_FILE: Final = "rehearsal.json"
+CONVERSATION_BYTES: Final = 64 * 1024 * 1024
 SYSTEM_PROMPT_BYTES: Final = 100_000  # one argument of a program can't be longer than 128 KiB
 
 PERMISSION_MODES: Final = ("dontAsk", "acceptEdits", "plan", "auto")
@@ -74,6 +76,7 @@ QUIET: Final[Mapping[str, str]] = {
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
     "CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP": "1",  # else an older model's name silently gets a newer, dearer model
     "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",  # a result line for what would be told on standard error alone
+    "API_TIMEOUT_MS": "240000",  # until an answer begins: so a lost question is asked again before the silence limit
     "CLAUDE_CODE_MAX_RETRIES": "6",  # about 35 s; its own 10 would spend 3 minutes on a wrong key
 }
 
@@ -123,7 +126,7 @@ class ClaudeRunner:
             extra = rehearsal.without_models(extra)
         return Launch(
             argv=argv,
-            environment=session_environment(home=spec.home, extra=extra),
+            environment=session_environment(home=spec.home, extra=extra, path=spec.path),
             files=files,
             result_type="result",
             stdin_file=PROMPT_FILE,
@@ -136,12 +139,15 @@ class ClaudeRunner:
         return verdict.judge(ending, tally, spec.options, rehearse=spec.rehearse)
 
     def conversation(self, spec: SessionSpec) -> Conversation | None:
-        """What Claude Code kept of the conversation, in a folder that it names after the workspace."""
-        projects = spec.home / CONFIG_FOLDER / "projects"
-        files = [file for file in projects.glob(f"*/{spec.agent_session_id}.jsonl") if file.stat().st_size]
-        if not files:
-            return None
-        return Conversation(agent_session_id=spec.agent_session_id, file=files[0])
+        """What Claude Code kept of the conversation, in a folder that it names after the workspace.
+
+        The agent may have put anything there: a link leads nowhere, and what fills memory is left.
+        """
+        projects = (spec.home / CONFIG_FOLDER / "projects").resolve()
+        for file in sorted(projects.glob(f"*/{spec.agent_session_id}.jsonl")):
+            if file.resolve() == file and file.is_file() and 0 < file.stat().st_size <= CONVERSATION_BYTES:
+                return Conversation(agent_session_id=spec.agent_session_id, file=file)
+        return None
 
 
 def _bundled() -> Path | None:
@@ -273,13 +279,20 @@ def _spec_problems(spec: SessionSpec) -> dict[str, str]:
     problems = {}
     if not spec.prompt.strip():
         problems["prompt"] = "There is nothing to ask the agent: the prompt is empty."
-    try:
-        uuid.UUID(spec.agent_session_id)
-    except ValueError:
+    if not _is_uuid(spec.agent_session_id):
         problems["agent_session_id"] = f"{spec.agent_session_id!r} is no UUID."
-    if spec.conversation and not spec.conversation.file.is_file():
+    if spec.conversation and not _is_uuid(spec.conversation.agent_session_id):
+        problems["conversation"] = f"{spec.conversation.agent_session_id!r} is no UUID."
+    elif spec.conversation and not spec.conversation.file.is_file():
         problems["conversation"] = f"The conversation to go on with is gone: {spec.conversation.file}"
     return problems
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _model_problems(options: Mapping[str, Any]) -> dict[str, str]:
@@ -357,7 +370,7 @@ def _other_problems(options: Mapping[str, Any]) -> dict[str, str]:
         problems["append_system_prompt"] = f"Give a text of at most {SYSTEM_PROMPT_BYTES // 1000} kB."
     try:
         rehearsals.script(options.get("rehearsal_script") or [])
-    except rehearsal.ScriptInvalid as error:
+    except ScriptInvalid as error:
         problems["rehearsal_script"] = str(error)
     return problems
 

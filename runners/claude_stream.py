@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from runners import plain_lines
 from runners.base import Event, EventKind, Line
 
 TEXT_LENGTH: Final = 20_000  # characters of an event; the transcript has it all
@@ -43,10 +44,8 @@ _IGNORED_SYSTEM = frozenset(
 
 def read(line: Line) -> list[Event]:
     """The events of one line, most often one. Never raises."""
-    if line.stream == "shim":
-        return [_note_of_shim(line)]
-    if line.stream == "err":
-        return [_event("stderr", line, _decoded(line.data))]
+    if line.stream != "out":
+        return [plain_lines.read(line)]
     frame = _frame(line)
     if frame is None:
         return [_event("output", line, _decoded(line.data[: 4 * HEAD_LENGTH]), length=HEAD_LENGTH)]
@@ -66,14 +65,6 @@ def _frame(line: Line) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return frame if isinstance(frame, dict) else None
-
-
-def _note_of_shim(line: Line) -> Event:
-    """The shim notes `<code>: <sentence>` when it ends a process, and when it keeps less than was printed."""
-    code, _, sentence = _decoded(line.data).partition(": ")
-    if code in ("line_cut", "truncated") or not sentence:
-        return _event("note", line, sentence or code)
-    return _event("limit", line, sentence, {"ended_by": code})
 
 
 def _system(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:

@@ -23,6 +23,7 @@ if __name__ == "__main__":
     # -I keeps the checkout, in which this works, out of the imports. Our own package comes first.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from runners.base import RunnerError
 from runners.functions import FunctionContext, FunctionResult
 
 RESULT_CHARACTERS = 200_000
@@ -70,6 +71,8 @@ def call_function(call: Mapping[str, Any]) -> FunctionResult:
         raise CallError("invalid_options", f"{name}: wrong arguments, {error}. {takes}") from None
     try:
         result = function(context, **call["arguments"])
+    except RunnerError as error:
+        raise CallError(error.reason, f"{name}: {error}") from None
     except Exception as error:  # whatever it raises is its failure, and told
         raise CallError("exception", f"{name}: {type(error).__name__}: {error}") from error
     if isinstance(result, str):

@@ -120,14 +120,13 @@ def _result(folder: Path) -> tuple[str, str]:
 
 
 def _read_result(path: Path) -> str:
-    """What the script wrote. It may have put anything there: a link or a pipe is not followed."""
+    """What the script wrote. It may have put anything there: only a regular file is opened."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
+        with path.open("rb") as file:
+            data = file.read(RESULT_BYTES + 1)
     except OSError:
         return ""
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        data = file.read(RESULT_BYTES + 1)
     text = data[:RESULT_BYTES].decode("utf-8", "replace")
     return text if len(data) <= RESULT_BYTES else f"{text}\n\n… the rest is cut."

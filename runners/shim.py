@@ -81,6 +81,7 @@ class Folder:
 
 
 def main(path: str) -> None:
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # a worker may have leaked some
     folder = Folder(path)
     spawning.become_subreaper()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -53,7 +53,7 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
     then nothing of the session is left running.
     """
     folder = folder.resolve()
-    if _any_of(folder, "process.json", "ending.json", "output.log"):
+    if _any_of(folder, "process.json", "ending.json"):
         raise SupervisionError(f"{folder} already held a session. Each session needs a new folder.")
     try:
         _write_files(launch)
@@ -112,14 +112,13 @@ def read_lines(
 
 
 def last_output(folder: Path, *, max_bytes: int) -> bytes:
-    """The last whole lines that the program printed on standard output: up to `max_bytes`."""
-    offset = max(0, _size(folder / "output.log") - 2 * max_bytes)
+    """The last whole lines on standard output, up to `max_bytes`, among the last of the log."""
+    offset = max(0, _size(folder / "output.log") - READ_BYTES)
     if offset:
         with (folder / "output.log").open("rb") as log:
             log.seek(offset)
-            log.readline(2 * max_bytes)
-            offset = log.tell()
-    lines, _ = read_lines(folder, offset, max_bytes=2 * max_bytes, line_bytes=max_bytes)
+            offset += len(log.readline(READ_BYTES))
+    lines, _ = read_lines(folder, offset)
     printed = b"\n".join(line.data for line in lines if line.stream == "out")
     if len(printed) > max_bytes:
         printed = printed[-max_bytes:].partition(b"\n")[2] or printed[-max_bytes:]

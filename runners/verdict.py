@@ -58,11 +58,6 @@ REASON_OF_STOP: Final[Mapping[str, str]] = {
     "refusal": "refused",
 }
 
-# Not the work's fault: another attempt later may well succeed, so a schedule may retry these by itself.
-INFRASTRUCTURE: Final = frozenset(
-    {"rate_limited", "overloaded", "api_error", "worker_died", "shutdown", "disk_full", "crashed"}
-)
-
 # Who ended the process when no result had come, and what that makes of it.
 _ENDED_BY: Final[Mapping[str, Finding]] = {
     "timed_out": ("timed_out", "timed_out", "It ran longer than its time limit and was ended."),
@@ -74,6 +69,22 @@ _ENDED_BY: Final[Mapping[str, Finding]] = {
     "disk_full": ("failed", "disk_full", "The disk was full."),
     "lingered": ("failed", "no_result", "Its result line is not among what was kept."),
 }
+
+REASONS: Final = frozenset(
+    {
+        *("ok", "agent_error", "api_error", "crashed", "denied", "model_mismatch", "no_result", "truncated"),
+        *REASON_OF_FAULT.values(),
+        *REASON_OF_STATUS.values(),
+        *REASON_OF_STOP.values(),
+        *(reason for _, reason, _ in _ENDED_BY.values()),
+    }
+)
+"""All that `judge` can say."""
+
+# Not the work's fault: another attempt later may well succeed, so a schedule may retry these by itself.
+INFRASTRUCTURE: Final = frozenset(
+    {"rate_limited", "overloaded", "api_error", "worker_died", "shutdown", "disk_full", "crashed"}
+)
 
 
 def add(tally: Tally, event: Event) -> None:

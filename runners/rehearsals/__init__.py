@@ -1,4 +1,4 @@
-"""Scripts for rehearsals: what a scripted model says. `runners.rehearsal` tells their format and plays them."""
+"""Scripts for rehearsals: what a scripted model says. `runners.scripted_model` tells their format and plays them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from runners.rehearsal import ScriptInvalid, parse_script
+from runners.scripted_model import ScriptInvalid, parse_script
 
 FOLDER: Final = Path(__file__).parent
 WRITTEN_FILE: Final = "rota-rehearsal.md"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -195,7 +196,8 @@ def test_no_fallback_is_picked_unless_one_is_named(tmp_path: Path) -> None:
         ({"options": {"max_turns": 0}}, "max_turns"),
         ({"prompt": " \n"}, "prompt"),
         ({"agent_session_id": "--help"}, "agent_session_id"),
-        ({"conversation": Conversation(agent_session_id="x", file=Path("/nowhere"))}, "conversation"),
+        ({"conversation": Conversation(agent_session_id="../x", file=Path(__file__))}, "conversation"),
+        ({"conversation": Conversation(agent_session_id=str(UUID(int=1)), file=Path("/nowhere"))}, "conversation"),
         ({"environment": {"LD_PRELOAD": "/x.so"}}, "environment"),
     ],
 )
@@ -309,6 +311,24 @@ def go_on(earlier: Any, folder: Path, prompt: str, answer: str) -> Any:
 
 def test_a_conversation_that_was_not_kept_is_none(tmp_path: Path) -> None:
     assert RUNNER.conversation(make_spec(tmp_path)) is None
+
+
+def test_a_conversation_is_no_link_to_somewhere_else(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    projects = spec.home / ".claude" / "projects"
+    secret = tmp_path / "secrets" / f"{spec.agent_session_id}.jsonl"
+    for folder in (projects / "a", secret.parent):
+        folder.mkdir(parents=True)
+    secret.write_text("the secret is 4711")
+    (projects / "a" / secret.name).symlink_to(secret)
+    (projects / "b").symlink_to(secret.parent)
+    assert RUNNER.conversation(spec) is None
+
+    (projects / "c").mkdir()
+    (projects / "c" / secret.name).write_text("{}\n")
+    assert RUNNER.conversation(spec) == Conversation(
+        agent_session_id=spec.agent_session_id, file=projects / "c" / secret.name
+    )
 
 
 def test_a_program_that_can_not_start_says_why(tmp_path: Path) -> None:

@@ -105,8 +105,10 @@ class TestSuccess:
 
     def test_works_without_django_and_away_from_what_lies_in_the_checkout(self, tmp_path: Path, module: Path) -> None:
         module.write_text(
-            "import sys, json\n"
-            "def report(context): return f\"{'django' in sys.modules} {json.__file__.startswith(context.workspace.as_posix())}\"\n"
+            "import json, sys\n"
+            "from pathlib import Path\n"
+            "def report(context):\n"
+            "    return f\"{'django' in sys.modules} {Path(json.__file__).is_relative_to(context.workspace)}\"\n"
         )
         asked = spec(tmp_path, "operators_own.report")
         (asked.workspace / "json.py").write_text("raise SystemExit('of the checkout')\n")

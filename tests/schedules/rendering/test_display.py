@@ -1,0 +1,73 @@
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from schedules.rendering import display
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def test_an_instant_tells_its_distance_and_hovering_the_rest() -> None:
+    html = display.instant(NOON + timedelta(hours=3), NOON)
+
+    assert ">in 3 h<" in html
+    assert 'datetime="2026-11-20T15:00:00Z"' in html
+    assert 'title="2026-11-20 15:00:00 UTC"' in html
+
+
+def test_no_instant_is_a_dash() -> None:
+    assert display.instant(None, NOON) == "–"
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("Europe/Paris", "Fri 20 Nov 2026 13:00 +01:00"),
+        ("Asia/Kolkata", "Fri 20 Nov 2026 17:30 +05:30"),
+        ("Nowhere/At-all", "Fri 20 Nov 2026 12:00 +00:00"),
+        ("../etc/passwd", "Fri 20 Nov 2026 12:00 +00:00"),
+    ],
+)
+def test_an_instant_in_a_zone_has_its_offset(zone: str, text: str) -> None:
+    assert display.zoned(NOON, zone) == text
+
+
+def test_the_year_can_be_left_out() -> None:
+    assert display.zoned(NOON, "UTC", year=False) == "Fri 20 Nov 12:00 +00:00"
+
+
+def test_a_pill_escapes_what_it_is_given() -> None:
+    html = display.pill('"><script>', label="<b>", title="<i>")
+
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "<i>" not in html
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(None, "$0"), (Decimal(0), "$0"), (Decimal("0.0034"), "$0.0034"), (Decimal("1234.5"), "$1,234.50")],
+)
+def test_money(amount: Decimal | None, text: str) -> None:
+    assert display.money(amount) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(None, "0"), (940, "940"), (12_345, "12.3k"), (1_000_000, "1M")])
+def test_amounts_are_short(number: int | None, text: str) -> None:
+    assert display.amount(number) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [("ok", ""), ("", ""), ("overlap", "the run before was still open"), ("new_one", "new_one")]
+)
+def test_a_reason_is_told_in_words(code: str, words: str) -> None:
+    assert display.reason_words(code) == words
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [("", "Only by hand"), ("*/15 * * * *", "Every 15 minutes"), ("nonsense", "Can't be read")],
+)
+def test_a_cadence_is_told_in_words(cron: str, words: str) -> None:
+    assert display.cadence(cron) == words
