@@ -70,6 +70,7 @@ def execute(session_id: int, *, worker: WorkerHeartbeat, task_id: str, wish: Cal
     session = _loaded(session_id)
     if Run.objects.start(session.run_id, now=now):
         Schedule.objects.filter(pk=session.schedule_id).update(last_run_at=now, run_count=F("run_count") + 1)
+    logger.info("%s: begins", _told(session), extra={"action": "claimed"})
     execution = _Execution(session, worker, wish, clock)
     return execution.see_through(execution.begin)
 
@@ -85,6 +86,12 @@ def adopt(session_id: int, *, of: int | None, worker: WorkerHeartbeat, wish: Cal
 
 def _loaded(session_id: int) -> Session:
     return Session.objects.select_related("run", "schedule", "repository").get(pk=session_id)
+
+
+def _told(session: Session) -> str:
+    where = f" in {session.repository}" if session.repository else ""
+    rehearsed = ", rehearsed" if session.is_rehearsal else ""
+    return f"Session {session.pk} of {session.schedule}{where}{rehearsed}"
 
 
 def _runner_of(session: Session) -> Runner:
@@ -123,7 +130,6 @@ class _Execution:
             self.place.clear()
             return self._finish(_result("cancelled", str(wish), "It was asked to end before it began."))
         except RunnerError as error:
-            logger.warning("Session %d: %s", self.session.pk, error, extra={"action": error.reason})
             return self._fail(error.reason, str(error))
         except Exception as error:
             logger.exception("Session %d: a fault in Rota", self.session.pk, extra={"action": "internal"})
@@ -291,7 +297,10 @@ class _Execution:
                 self.session.pk, status=result.outcome, reason=result.reason, now=now, **fields
             )
             settle_run(self.session.run_id, now=now)
-        if not finished:
+        if finished:
+            said = f": {self._clean(result.message)}" if result.message else ""
+            logger.info("%s: %s%s", _told(self.session), result.outcome, said, extra={"action": "finished"})
+        else:
             logger.warning(
                 "Session %d had ended already: its report of %s changes nothing",
                 self.session.pk,
