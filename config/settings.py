@@ -8,6 +8,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from django.templatetags.static import static
 
@@ -81,6 +82,7 @@ MIDDLEWARE = [
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 TEMPLATES = [
     {
@@ -128,7 +130,7 @@ def _tuned(entry: dict[str, Any]) -> dict[str, Any]:
 
 DATABASES = {
     "default": _tuned(
-        env.database("DATABASE_URL", default=f"sqlite:///{ROTA_VAR / 'rota.sqlite3'}", relative_to=BASE_DIR)
+        env.database("DATABASE_URL", default=f"sqlite:///{quote(str(ROTA_VAR))}/rota.sqlite3", relative_to=BASE_DIR)
     )
 }
 
@@ -138,7 +140,7 @@ REDIS_URL = env.broker("REDIS_URL")
 # Without REDIS_URL, bin/up starts the Valkey that comes with Rota, on a socket and no port.
 ROTA_VALKEY_SOCKET = None if REDIS_URL else var.socket_path(ROTA_VAR / "valkey", "valkey.sock")
 
-CELERY_BROKER_URL = REDIS_URL or f"redis+socket://{ROTA_VALKEY_SOCKET}"
+CELERY_BROKER_URL = REDIS_URL or f"redis+socket://{quote(str(ROTA_VALKEY_SOCKET))}"
 # A broker that is away must cost the caller about a second, for a message is only a hint and the
 # database is the queue. A connection that died quietly is noticed.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -243,6 +245,8 @@ ROTA_REHEARSE = env.flag(
     "ROTA_REHEARSE",
     default=not any(secret for name, secret in ROTA_CREDENTIALS.items() if name != "ANTHROPIC_BASE_URL"),
 )
+# PATH of sessions; empty: the system's own directories. Rota's virtual environment is not among them.
+ROTA_SESSION_PATH = env.text("ROTA_SESSION_PATH")
 # Name → value, for sessions whose schedule asks for that name: ROTA_SECRET_DEPLOY_TOKEN=…
 ROTA_SECRETS = env.prefixed("ROTA_SECRET_")
 
@@ -258,10 +262,19 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     return getattr(getattr(record, "request", None), "path", "") != "/readyz"
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Whoever asks under a strange name gets a refusal and no traceback in the log."""
+    record.exc_info = None
+    return True
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"worth_a_line": {"()": "django.utils.log.CallbackFilter", "callback": _worth_a_line}},
+    "filters": {
+        "worth_a_line": {"()": "django.utils.log.CallbackFilter", "callback": _worth_a_line},
+        "in_one_line": {"()": "django.utils.log.CallbackFilter", "callback": _in_one_line},
+    },
     "formatters": {
         "line": {"format": "{levelname:<7} {name}: {message}", "style": "{"},
         "dated": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
@@ -279,6 +292,7 @@ LOGGING = {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         "django.server": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         "django.request": {"filters": ["worth_a_line"]},
+        "django.security.DisallowedHost": {"filters": ["in_one_line"]},
         **{
             name: {"level": _CHATTY}
             for name in (

@@ -180,8 +180,8 @@ class Ending:
     ended_by: EndedBy
     started_at_ms: int
     ended_at_ms: int
-    output_bytes: int
-    truncated: bool = False
+    output_bytes: int  # all that it printed, whether or not it was kept
+    truncated: bool = False  # not all of it was kept
     message: str = ""
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 READ_BYTES = 32 * 1024
 SETTLE = 0.5  # seconds for what the program left behind to end by itself, a `tee` say
 LOOK = 5.0  # seconds between two looks at the stop file when nobody knocks
+SHUTDOWN_GRACE = 3.0
 GIVE_UP = 10.0  # seconds of KILL after which what is left can't be ended: it hangs in the kernel
 IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 KNOCKS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
@@ -86,16 +87,20 @@ class Custody:
         self._reap()
         if not self._alone():
             self._signal_tree(signal.SIGTERM, signal.SIGCONT)
-            self._attend_until_alone(self._kill_grace)
+            self._attend_until_alone(self._grace())
         patience = time.monotonic() + GIVE_UP
-        while left := self._tree():
+        while not self._alone():
             if time.monotonic() > patience:
-                self._left = len(left)
-                self._message += f" {len(left)} of its processes could not be ended."
-                break
+                self._left = len(self._tree())
+                self._message += f" {self._left} of its processes could not be ended."
+                return
             self._signal_tree(signal.SIGKILL)
-            self._attend_until_alone(0.1)
-        self._reap()
+            self._attend_until_alone(0.05)
+            self._reap()
+
+    def _grace(self) -> float:
+        """Between TERM and KILL. Whoever stops a machine has no patience: the worker wants to write down the end."""
+        return min(self._kill_grace, SHUTDOWN_GRACE) if self._ended_by == "shutdown" else self._kill_grace
 
     def ending(self) -> dict[str, Any]:
         """The fields of `runners.base.Ending`, and how many processes could not be ended."""

@@ -41,13 +41,15 @@ def start_ticks(pid: int) -> int | None:
 def tree(roots: Iterable[int], *, marker: str = "", but: Collection[int] = ()) -> list[Process]:
     """The live processes of a session: `roots`, who carries the marker, the descendants of either.
 
-    `but` is left out; its children are not. Reads all of /proc, some 20 µs for each process of the
-    machine: it is for the end of a session and not for a loop.
+    The roots and their descendants come first, by generation: a parent that is signalled before its
+    child has no time to make the child's end an exit code of its own. `but` is left out; its
+    children are not. Reads all of /proc, some 20 µs for each process of the machine: it is for the
+    end of a session and not for a loop.
     """
     wanted = os.fsencode(f"{MARKER}={marker}") if marker else b""
     starts: dict[int, int] = {}
     children: dict[int, list[int]] = {}
-    found = list(roots)
+    marked: list[int] = []
     for name in os.listdir("/proc"):
         known = _stat(int(name)) if name.isdigit() else None
         if known is None:
@@ -56,13 +58,13 @@ def tree(roots: Iterable[int], *, marker: str = "", but: Collection[int] = ()) -
         parent, starts[pid] = known
         children.setdefault(parent, []).append(pid)
         if wanted and _carries(pid, wanted):
-            found.append(pid)
+            marked.append(pid)
     members: dict[int, None] = {}
-    while found:
-        pid = found.pop()
-        if pid not in members:
-            members[pid] = None
-            found += children.get(pid, ())
+    for generations in (list(roots), marked):
+        for pid in generations:  # which grow meanwhile
+            if pid not in members:
+                members[pid] = None
+                generations += children.get(pid, ())
     return [(pid, starts[pid]) for pid in members if pid in starts and pid not in but]
 
 

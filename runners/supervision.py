@@ -17,6 +17,7 @@ Ask for the ending *before* reading: then all that was printed before it is in w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from runners import processes, recording
-from runners.base import Ending, Launch, Limits, Line, ProcessIdentity, SupervisionError
+from runners.base import DiskFull, Ending, Launch, Limits, Line, ProcessIdentity, SupervisionError
 
 START_SECONDS = 20.0  # a shim takes 0.03 s; a machine out of breath may take its time
 KILL_SECONDS = 10.0
@@ -49,8 +50,8 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
     """Start the session; return the identity of its shim once the program runs or has failed to.
 
     `folder` exists and held no session before. `cwd` is the workspace, below which
-    `launch.working_directory` lies. Raises SupervisionError when the shim gives no sign of life;
-    then nothing of the session is left running.
+    `launch.working_directory` lies. Raises DiskFull, and SupervisionError when the shim gives no
+    sign of life; then nothing of the session is left running, and no secret is left in the folder.
     """
     folder = folder.resolve()
     if _any_of(folder, "process.json", "ending.json"):
@@ -61,10 +62,11 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
         pid = _spawn(folder)
     except OSError as error:
         (folder / "launch.json").unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("The session could not be started: the disk is full.") from error
         raise SupervisionError(f"The session could not be started: {error}") from error
+    ticks = processes.start_ticks(pid) or 0  # not another's: we are its parent and reap it later
     _children.add(pid)
-    # Not yet another's pid: we are its parent, and nobody has reaped it.
-    ticks = processes.start_ticks(pid) or 0
     deadline = time.monotonic() + START_SECONDS
     while not _any_of(folder, "process.json", "ending.json"):
         if pid not in _children.reap() or time.monotonic() > deadline:
@@ -72,7 +74,6 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
         time.sleep(0.005)
     if not _any_of(folder, "process.json", "ending.json"):
         kill(folder)
-        (folder / "launch.json").unlink(missing_ok=True)
         raise SupervisionError(f"The shim gave no sign of life. {_last_words(folder)}".strip())
     return ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=processes.boot_id())
 
@@ -212,6 +213,7 @@ def kill(folder: Path) -> int:
             if processes.send((process.pid, process.start_ticks), signal.SIGKILL):
                 killed.add(process)
         time.sleep(0.01)
+    (folder / "launch.json").unlink(missing_ok=True)  # it holds secrets; no shim will read it now
     _children.reap()
     return len(killed)
 

@@ -102,6 +102,12 @@ def _init(tally: Tally, event: Event) -> None:
     tally.activity = "waiting for the model"
 
 
+def _output(tally: Tally, event: Event) -> None:
+    """Of a script or function: what it printed last is what it does."""
+    if event.text.strip():
+        tally.activity = event.text.strip()[:200]
+
+
 def _text(tally: Tally, event: Event) -> None:
     tally.activity = "writing"
     if not event.data.get("subagent"):
@@ -172,6 +178,7 @@ def _result(tally: Tally, event: Event) -> None:
 
 _FOLDS = {
     "init": _init,
+    "output": _output,
     "text": _text,
     "thinking": _thinking,
     "tool_use": _tool_use,

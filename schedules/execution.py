@@ -237,6 +237,8 @@ class _Execution:
 
     def _end(self, ending: Ending) -> str:
         result = self.runner.judge(ending, self.place.tally, self.place.spec)
+        if ending.ended_by == "shim_died":
+            kill(self.place.folder)  # what it held may run still, and write
         try:
             facts: Mapping[str, Any] = self.place.keep()
         except RunnerError as error:

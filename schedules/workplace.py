@@ -144,6 +144,7 @@ class Workplace:
             program=settings.ROTA_PROGRAMS.get(self._runner.name, ""),
             conversation=self._conversation(last_success),
             rehearse=self._session.is_rehearsal,
+            path=settings.ROTA_SESSION_PATH,
         )
 
     def _conversation(self, last_success: Session | None) -> Conversation | None:

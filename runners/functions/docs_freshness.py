@@ -19,7 +19,6 @@ DOCUMENTS = ("*.md", "*.rst", "*.adoc", "docs/*.txt", "doc/*.txt")
 IGNORE = ("*CHANGELOG*", "*CHANGES*", "*HISTORY*", "*NEWS*", "*LICENSE*")  # tell of what was
 MOST_DOCUMENTS = 2000
 MOST_BYTES = 1024 * 1024  # of a document: a longer one was made by a program
-MOST_NAMED = 3000  # files of code whose last change is asked for
 SHOWN = 3  # files of code in one row
 
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?^ {0,3}\1[`~]*\s*$", re.MULTILINE | re.DOTALL)
@@ -59,7 +58,7 @@ def report(
     if not named:
         text = f"No document names a file of the code. Looked at {_count(chosen)}."
         return FunctionResult(text=f"# Documents and code\n\n{text}", summary=text)
-    context.log(f"{_count(named)} name files of the code. Asking git when each was changed.")
+    context.log(f"{_count(named)} with names of files of the code. Asking git when each changed.")
     behind = _behind(history, named)
     summary = _summary(named, behind)
     parts = ["# Documents and code", summary]
@@ -96,12 +95,10 @@ def _named(
         by_name.setdefault(posixpath.basename(path), []).append(path)
     contents = history.contents([files[path] for path in documents], most_bytes=MOST_BYTES)
     found: dict[str, set[str]] = {}
-    total: set[str] = set()
     for document, content in zip(documents, contents, strict=True):
         written = names(os.fsdecode(content))
         meant = {path for name in written for path in _meant(name, document, code, by_name)}
-        total |= meant
-        if meant and len(total) <= MOST_NAMED:
+        if meant:
             found[document] = meant
     return found
 
@@ -122,10 +119,8 @@ def _behind(history: History, named: Mapping[str, set[str]]) -> list[Document]:
     changed = history.last_changes(set(named).union(*named.values()))
     found = []
     for path, files in named.items():
-        touched = changed.get(path)
-        if touched is None:
-            continue  # before all the commits that were gone through
-        newer = [(changed[file], file) for file in files if changed.get(file, touched) > touched]
+        touched = changed[path]
+        newer = [(changed[file], file) for file in files if changed[file] > touched]
         if newer:
             newer.sort(reverse=True)
             found.append(Document(path=path, touched=touched, newer=newer))
@@ -134,7 +129,7 @@ def _behind(history: History, named: Mapping[str, set[str]]) -> list[Document]:
 
 def _summary(named: Mapping[str, set[str]], behind: Sequence[Document]) -> str:
     if not behind:
-        return f"{_count(named)} name files of the code, and none is behind it."
+        return f"No document is behind the code it names. Looked at {_count(named)}."
     worst = behind[0]
     return (
         f"{len(behind):,} of {_count(named)} that name files of the code were not touched since it "

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import IO
 
 from runners.base import RepositoryInvalid
 from runners.functions import FunctionContext
@@ -18,6 +20,7 @@ from runners.workspaces.git import GitFailed, Place, git
 MOST_COMMITS = 20_000  # that are gone through for the last change of files
 _TIMEOUT = timedelta(minutes=10)  # for one command; the session has a limit of its own
 _AT_ONCE = 50  # contents in memory
+_NEVER = datetime.fromtimestamp(0, UTC)
 _COMMIT = re.compile(rb"\x01(\d+)")
 
 
@@ -83,52 +86,58 @@ class History:
     def search(self, words: Sequence[str]) -> list[Hit]:
         """Lines of text files with one of the words, as a word of its own."""
         patterns = [part for word in words for part in ("-e", word)]
-        options = ("--full-name", "--no-color", "-n", "-I", "-z", "-w", "-F")
-        try:
-            data = self._git("grep", *options, *patterns, "HEAD", "--")
-        except GitFailed as failure:
-            if failure.stderr.strip():
-                raise
-            return []  # git grep ends with 1 when there is none
-        return list(_hits(data))
+        options = ("--full-name", "--no-color", "--no-textconv", "-n", "-I", "-z", "-w", "-F")
+        return list(_hits(self._git("grep", *options, *patterns, "HEAD", "--", success=(0, 1))))
 
     def origins(self, path: str, numbers: Sequence[int]) -> dict[int, Origin]:
         """Where lines of a file come from; changes of white space alone are looked through."""
         ranges = [part for number in numbers for part in ("-L", f"{number},{number}")]
-        data = self._git("blame", "--porcelain", "-w", *ranges, "HEAD", "--", path)
+        data = self._git("blame", "--porcelain", "--no-textconv", "-w", *ranges, "HEAD", "--", path)
         return _origins(data)
 
     def last_changes(self, paths: Collection[str]) -> dict[str, datetime]:
-        """When files were last changed. What lies back more than `MOST_COMMITS` is missing."""
-        if not paths:
-            return {}
-        found: dict[str, datetime] = {}
-        data = self._git(
-            "--literal-pathspecs",
-            "log",
-            f"--max-count={MOST_COMMITS}",
-            "--name-only",
-            "--no-renames",
-            "-z",
-            "--format=%x01%ct",
-            "HEAD",
-            "--",
-            *sorted(paths),
-        )
-        at = datetime.fromtimestamp(0, UTC)
-        for token in data.split(b"\0"):
-            token = token.removeprefix(b"\n")
-            if commit := _COMMIT.fullmatch(token):
-                at = datetime.fromtimestamp(int(commit[1]), UTC)
-            elif token:
-                path = os.fsdecode(token)
-                found[path] = max(at, found.get(path, at))
-        return found
+        """When files were last changed.
 
-    def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        action = "Reading the repository"
-        answer = git(*arguments, at=self._place, action=action, timeout=_TIMEOUT, stdin=stdin)
-        return answer.out
+        One that lies back further than `MOST_COMMITS` has the instant of the last commit that was
+        gone through. All commits are read, for asking git for many paths takes far longer.
+        """
+        what = ("--name-only", "--no-renames", "-z", "--format=%x01%ct")
+        missing, found, at = set(paths), {}, _NEVER
+        with tempfile.TemporaryFile() as log:
+            self._git("log", f"--max-count={MOST_COMMITS}", *what, "HEAD", stdout=log)
+            log.seek(0)
+            for token in _tokens(log):
+                if commit := _COMMIT.fullmatch(token):
+                    at = datetime.fromtimestamp(int(commit[1]), UTC)
+                elif missing and (path := os.fsdecode(token)) in missing:
+                    missing.remove(path)
+                    found[path] = at
+        return found | dict.fromkeys(missing, at)
+
+    def _git(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        stdout: IO[bytes] | None = None,
+        success: Collection[int] = (0,),
+    ) -> bytes:
+        return git(
+            *arguments,
+            at=self._place,
+            action="Reading the repository",
+            timeout=_TIMEOUT,
+            stdin=stdin,
+            stdout=stdout,
+            success=success,
+        ).out
+
+
+def _tokens(log: IO[bytes]) -> Iterator[bytes]:
+    """What stands between NULs; git begins the first path of a commit with a newline."""
+    rest = b""
+    while chunk := log.read(1024 * 1024):
+        *whole, rest = (rest + chunk).split(b"\0")
+        yield from (token.removeprefix(b"\n") for token in whole)
 
 
 def _hits(data: bytes) -> Iterator[Hit]:

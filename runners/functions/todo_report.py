@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runners.functions import FunctionContext, FunctionResult
-from runners.functions.history import History, Hit
+from runners.functions.history import History, Hit, Origin
 from runners.functions.markdown import code, days, plain, table
 
-MOST_FILES = 1000  # whose lines are dated: each costs a git process
 MOST_LINES = 200  # of one file
 _THREADS = 4
 _BUCKETS = (
@@ -37,8 +37,18 @@ class Leftover:
     age: int
 
 
-def report(context: FunctionContext, *, markers: Sequence[str] = ("TODO", "FIXME"), limit: int = 100) -> FunctionResult:
-    """A table of the oldest `limit` lines with one of the words, and counts by age."""
+def report(
+    context: FunctionContext,
+    *,
+    markers: Sequence[str] = ("TODO", "FIXME"),
+    limit: int = 100,
+    seconds: float = 120,
+) -> FunctionResult:
+    """A table of the oldest `limit` lines with one of the words, and counts by age.
+
+    Asking for the age of lines takes at most `seconds`: each file costs a git process, which is a
+    long one in a long history.
+    """
     _check(markers, limit)
     words = " or ".join(markers)
     history = History(context)
@@ -46,7 +56,11 @@ def report(context: FunctionContext, *, markers: Sequence[str] = ("TODO", "FIXME
     if not hits:
         return FunctionResult(text=f"# Left for later\n\nNothing: no line has {words}.")
     context.log(f"{len(hits)} lines with {words}. Asking git for their age.")
-    found = _dated(history, _chosen(hits), now=context.scheduled_for)
+    deadline = time.monotonic() + seconds
+    found = _dated(history, _by_file(history, hits), now=context.scheduled_for, deadline=deadline)
+    if not found:
+        text = f"{len(hits):,} lines have {words}; there was no time to ask for their age."
+        return FunctionResult(text=f"# Left for later\n\n{text}", summary=text)
     found.sort(key=lambda each: (each.since, each.path, each.number))
     summary = _summary(found, words)
     parts = ["# Left for later", summary, _ages(found), "## The oldest first"]
@@ -62,32 +76,36 @@ def _check(markers: Sequence[str], limit: int) -> None:
             raise ValueError(f"“{marker}” is not a word that can be searched for.")
 
 
-def _chosen(hits: Iterable[Hit]) -> dict[str, list[Hit]]:
-    """The hits by file, as many as may be dated."""
-    chosen: dict[str, list[Hit]] = {}
+def _by_file(history: History, hits: Iterable[Hit]) -> dict[str, list[Hit]]:
+    """Hits by file; the file first that was left alone the longest, for its lines are old for sure."""
+    found: dict[str, list[Hit]] = {}
     for hit in hits:
-        if hit.path not in chosen and len(chosen) == MOST_FILES:
-            continue
-        of_file = chosen.setdefault(hit.path, [])
+        of_file = found.setdefault(hit.path, [])
         if len(of_file) < MOST_LINES:
             of_file.append(hit)
-    return chosen
+    changed = history.last_changes(found)
+    return {path: found[path] for path in sorted(found, key=lambda path: (changed[path], path))}
 
 
-def _dated(history: History, chosen: dict[str, list[Hit]], *, now: datetime) -> list[Leftover]:
+def _dated(history: History, hits: dict[str, list[Hit]], *, now: datetime, deadline: float) -> list[Leftover]:
+    def origins(path: str) -> dict[int, Origin]:
+        if time.monotonic() > deadline:
+            return {}
+        return history.origins(path, [hit.number for hit in hits[path]])
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        origins = pool.map(lambda path: history.origins(path, [hit.number for hit in chosen[path]]), chosen)
         return [
             Leftover(
                 path=hit.path,
                 number=hit.number,
                 text=hit.text,
-                author=of_file[hit.number].author,
-                since=of_file[hit.number].at,
-                age=max(0, (now - of_file[hit.number].at).days),
+                author=origin.author,
+                since=origin.at,
+                age=max(0, (now - origin.at).days),
             )
-            for path, of_file in zip(chosen, origins, strict=True)
-            for hit in chosen[path]
+            for path, found in zip(hits, pool.map(origins, hits), strict=True)
+            for hit in hits[path]
+            if (origin := found.get(hit.number))
         ]
 
 
@@ -127,5 +145,6 @@ def _left_out(hits: Sequence[Hit], found: Sequence[Leftover], limit: int) -> lis
     if len(found) > limit:
         notes.append(f"The other {len(found) - limit:,} are younger.")
     if len(hits) > len(found):
-        notes.append(f"{len(hits) - len(found):,} more lines were not dated: there are too many.")
+        more = len(hits) - len(found)
+        notes.append(f"{more:,} more were not dated: it would take too long.")
     return notes

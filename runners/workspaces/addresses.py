@@ -120,7 +120,7 @@ def refusal(error: GitFailed, url: str) -> FetchFailed | RepositoryInvalid:
             f"git config --global --add safe.directory {url}"
         )
     if _SHA256.search(error.stderr):
-        return RepositoryInvalid(f"{url} uses SHA-256 object names, which Rota can't work with.")
+        return RepositoryInvalid(_sha256(url))
     if _NO_REPOSITORY.search(error.stderr) and _is_local(url):
         return RepositoryInvalid(f"There is no git repository at {url}.")
     return FetchFailed(f"{url} could not be read: {for_people(error.stderr)}")
@@ -141,12 +141,18 @@ def _ask(url: str, pattern: str, *, timeout: timedelta) -> dict[str, str]:
     except TookTooLong as error:
         raise FetchFailed(str(error)) from error
     refs: dict[str, str] = {}
+    if re.match(rb"[0-9a-f]{64}\t", answer.out.rpartition(b"\n")[0].rpartition(b"\n")[2]):
+        raise RepositoryInvalid(_sha256(url))
     for line in answer.out.decode(errors="replace").splitlines():
         value, _, name = line.partition("\t")
         if name == "HEAD" and "HEAD" in refs:
             name = ""
         refs[name] = value
     return refs
+
+
+def _sha256(url: str) -> str:
+    return f"{url} uses SHA-256 object names, which Rota can't work with yet."
 
 
 def _likeliest(heads: dict[str, str], head: str) -> str:

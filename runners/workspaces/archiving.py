@@ -14,10 +14,12 @@ link to elsewhere, forged objects, pipes that never end. So git never runs on th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,7 +29,7 @@ from typing import IO
 from runners.base import WorkspaceError
 from runners.workspaces.cache import Cache
 from runners.workspaces.checkout import Workspace
-from runners.workspaces.folders import is_folder, remove
+from runners.workspaces.folders import is_folder
 from runners.workspaces.git import Answer, GitFailed, Place, git, plain_errors
 from runners.workspaces.harvest import link_objects, read_head, tame
 from runners.workspaces.skeleton import BARE, EMAIL, NAME, write_git_dir
@@ -80,9 +82,10 @@ class _Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tip:
-    """The commit that holds everything, in the witness."""
+    """The commit that holds everything. Where it is not the base, `git_dir` is a witness that has it as its HEAD."""
 
     commit: str
+    git_dir: Path
     committed_by_rota: bool
     left_out: tuple[str, ...]
 
@@ -103,9 +106,10 @@ def archive(
     """
     if not is_folder(workspace.path):
         raise WorkspaceError("The checkout is gone.")
-    with plain_errors("Archiving the workspace"):
+    with plain_errors("Archiving the workspace"), contextlib.ExitStack() as scratch:
         tame(workspace.path)
-        return _archive(workspace, cache, into=into, timeout=timeout, largest_file=largest_file)
+        work = _Work(workspace=workspace, cache=cache, timeout=timeout, largest_file=largest_file, scratch=scratch)
+        return _archive(work, into=into)
 
 
 def diff_text(archive: Archive, *, max_bytes: int = 200_000) -> str:
@@ -120,19 +124,19 @@ def diff_text(archive: Archive, *, max_bytes: int = 200_000) -> str:
     return f"{shown.decode(errors='replace')}\n… cut: {len(shown):,} of {archive.patch_bytes:,} bytes are shown\n"
 
 
-def _archive(workspace: Workspace, cache: Cache, *, into: Path, timeout: timedelta, largest_file: int) -> Archive:
+def _archive(work: _Work, *, into: Path) -> Archive:
+    workspace = work.workspace
     base, notes = workspace.base_commit, []
-    work = _Work(workspace=workspace, cache=cache, timeout=timeout, largest_file=largest_file)
     head = read_head(workspace.path / ".git")
     if head is None:
         notes.append("The checkout's HEAD could not be read: only its files are kept, not its commits.")
     elif head != base:
         try:
             tip = work.tip(on=head)
-            if tip.commit == head and cache.is_published(workspace.slug, head):
+            if tip.commit == head and work.cache.is_published(workspace.slug, head):
                 note = f"The checkout was left at {head[:12]}, a commit of the repository, with no change."
                 return Archive(base_commit=base, head=base, left_out=tip.left_out, notes=(note,))
-            work.keep()
+            work.keep(tip)
         except GitFailed as error:
             notes.append(f"The commits are damaged and were not kept, only the files: {error}")
         else:
@@ -141,7 +145,7 @@ def _archive(workspace: Workspace, cache: Cache, *, into: Path, timeout: timedel
     if tip.commit == base:
         return Archive(base_commit=base, head=base, left_out=tip.left_out, notes=tuple(notes))
     try:
-        work.keep()
+        work.keep(tip)
     except GitFailed as error:
         notes.append(f"There is a patch only, for the branch was refused: {error}")
         return work.describe(tip, into=into, kept=False, notes=notes)
@@ -156,39 +160,34 @@ class _Work:
     cache: Cache
     timeout: timedelta
     largest_file: int
-
-    @property
-    def git_dir(self) -> Path:
-        """Where the witness is made. Its HEAD is the tip."""
-        return self.workspace.folder / "rota.git"
+    scratch: contextlib.ExitStack  # removes the witnesses at the end
 
     def tip(self, *, on: str) -> _Tip:
         """Everything as a commit: `on`, where the files are as it has them, or one of Rota's on top of it."""
-        own = on != self.workspace.base_commit
-        place = self._witness(on, with_agent=True) if own else self.workspace.place(self.cache)
-        if own:
+        place = self.workspace.place(self.cache)
+        if on != self.workspace.base_commit:
+            place = self._witness(on, with_agent=True)
             self._git(place, "read-tree", "-i", "-m", on)
         change = self._change(place)
         if not (change.removed or change.written):
-            return _Tip(commit=on, committed_by_rota=False, left_out=change.left_out)
-        if not own:
+            return _Tip(commit=on, git_dir=place.git_dir, committed_by_rota=False, left_out=change.left_out)
+        if on == self.workspace.base_commit:
             place = self._witness(on, with_agent=False)
         change = self._stage(place, change)
         commit = self._commit(place, on=on)
-        (self.git_dir / "HEAD").write_text(f"{commit}\n")
-        return _Tip(commit=commit, committed_by_rota=commit != on, left_out=change.left_out)
+        (place.git_dir / "HEAD").write_text(f"{commit}\n")
+        return _Tip(commit=commit, git_dir=place.git_dir, committed_by_rota=commit != on, left_out=change.left_out)
 
-    def keep(self) -> None:
+    def keep(self, tip: _Tip) -> None:
         """Bring the tip into the cache, checked on its way. Raises GitFailed where it is refused, Busy."""
-        workspace = self.workspace
-        self.cache.keep_branch(workspace.slug, workspace.branch, source=self.git_dir, ref="HEAD", wait=self.timeout)
+        self.cache.keep_branch(
+            self.workspace.slug, self.workspace.branch, source=tip.git_dir, ref="HEAD", wait=self.timeout
+        )
 
     def describe(self, tip: _Tip, *, into: Path, kept: bool, notes: Sequence[str]) -> Archive:
         """The patch and its numbers. From the cache where the branch was kept: that is what was checked."""
         workspace = self.workspace
-        place = self.cache.place(workspace.slug)
-        if not kept:
-            place = Place(git_dir=self.git_dir)
+        place = self.cache.place(workspace.slug) if kept else Place(git_dir=tip.git_dir)
         span = (workspace.base_commit, tip.commit)
         count = self._git(place, "rev-list", "--count", f"{span[0]}..{span[1]}")
         found = Archive(
@@ -219,8 +218,9 @@ class _Work:
 
     def _witness(self, head: str, *, with_agent: bool) -> Place:
         """A new git directory of ours for the files; with the agent's objects, after those of the cache, or without."""
-        git_dir, agent = self.git_dir, self.git_dir / "agent"
-        remove(git_dir)
+        scratch = tempfile.TemporaryDirectory(dir=self.workspace.folder, prefix="witness-")
+        git_dir = Path(self.scratch.enter_context(scratch))
+        agent = git_dir / "agent"
         write_git_dir(
             git_dir,
             config=BARE,
@@ -259,8 +259,6 @@ class _Work:
             return "a git repository of its own"
         full = os.path.join(os.fsencode(self.workspace.path), path)  # noqa: PTH118 - git's paths are bytes
         info = os.lstat(full)
-        if not (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
-            return "not a file"
         if info.st_size > self.largest_file:
             return f"larger than {self.largest_file / 1024 / 1024:g} MB"
         if stat.S_ISREG(info.st_mode) and not info.st_mode & stat.S_IRUSR:

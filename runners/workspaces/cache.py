@@ -41,6 +41,9 @@ _CHECKING = timedelta(minutes=10)
 _STATE = "rota.json"  # written last: a cache without it is half made
 _SUSPECT = "rota-suspect"  # a checkout found it damaged
 
+# What git says when it is the forge that fails.
+_FORGE = re.compile(r"unable to access|Could not read from remote repository|hung up|early EOF|disconnect")
+
 # What git says of its own objects and refs when they are damaged.
 _DAMAGE = re.compile(
     r"bad object|corrupt|unable to read|unable to unpack|cannot read object|missing (blob|tree|commit)"
@@ -195,7 +198,7 @@ class Cache:
             damaged = _fetch(path, url, timeout=timeout, lock=lock)
         except GitFailed as error:
             cause = refusal(error, url)
-            if isinstance(cause, RepositoryInvalid) or _is_sound(path):
+            if isinstance(cause, RepositoryInvalid) or _FORGE.search(error.stderr) or _is_sound(path):
                 raise cause from error
             damaged = True
         if damaged:

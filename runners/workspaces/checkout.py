@@ -80,6 +80,13 @@ def is_prepared(folder: Path) -> bool:
     return (folder / _RECORD).is_file()
 
 
+def is_remains(folder: Path) -> bool:
+    """Whether a folder is empty, or what is left of a workspace whose removal was interrupted. It holds no work."""
+    return (
+        is_folder(folder) and not is_prepared(folder) and (is_folder(folder / "checkout") or not any(folder.iterdir()))
+    )
+
+
 def prepare(
     cache: Cache,
     slug: str,
@@ -100,6 +107,8 @@ def prepare(
     into = into.absolute()
     if is_prepared(into):
         raise WorkspaceError(f"{into} already holds a workspace.")
+    if into.exists() and not is_remains(into):
+        raise WorkspaceError(f"{into} holds something else already.")
     commit = cache.resolve(slug, ref)
     with plain_errors(f"Preparing a workspace for {slug}"):
         remove(into)
@@ -129,8 +138,7 @@ def _check_out(workspace: Workspace, cache: Cache, *, timeout: timedelta) -> Non
 def _write_git_dir(workspace: Workspace, cache: Cache, *, default_branch: str) -> None:
     """The session's own git directory. Last, for the files of a repository can't then get in its way."""
     git_dir = workspace.path / ".git"
-    if git_dir.exists() or git_dir.is_symlink() or not is_folder(workspace.path):
-        raise WorkspaceError("The repository brings a .git of its own.")
+    git_dir.mkdir()  # an error where the repository brought one, though git refuses the name
     refs = cache.refs(workspace.slug)
     symbolic = {}
     default = dict(refs).get(f"{HEADS}{default_branch}")
@@ -149,7 +157,7 @@ def _write_git_dir(workspace: Workspace, cache: Cache, *, default_branch: str) -
         shallow=cache.path(workspace.slug) / "shallow",
     )
     (git_dir / "info").mkdir()  # people and tools write an `exclude` there
-    shutil.copy2(workspace.index, git_dir / "index")  # with its time: files of the same second are looked into
+    shutil.copyfile(workspace.index, git_dir / "index")
 
 
 def _collide(one: str, other: str) -> bool:

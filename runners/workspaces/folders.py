@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shutil
+import signal
 import stat
 import subprocess
 import uuid
@@ -16,16 +18,19 @@ from runners.base import DiskFull, WorkspaceError
 from runners.workspaces.git import environment, plain_errors
 
 _REMOVAL_SECONDS = 600
+_END_SECONDS = 5  # a killed process may first have to finish a write
 
 
 @contextlib.contextmanager
 def building(path: Path) -> Iterator[Path]:
     """Make a folder under another name, mode 0700, and give it its own when it is whole.
 
-    What an earlier attempt left, killed on the way, is removed first. Only one may build at a path at a time.
+    What an earlier attempt left, killed on the way, is removed first, and the git that may still be writing there is
+    ended. Only one may build at a path at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in leftovers(path):
+        _end_writers(leftover)
         remove(leftover)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     draft.mkdir(mode=0o700)
@@ -78,6 +83,21 @@ def is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
         return False
+
+
+def _end_writers(folder: Path) -> None:
+    """Kill the processes that work in a draft: the git commands of a worker that was killed."""
+    top = os.path.realpath(folder)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            process = os.pidfd_open(int(entry.name))
+            try:
+                working_folder = str((entry / "cwd").readlink())
+                if working_folder == top or working_folder.startswith(f"{top}/"):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], _END_SECONDS)
+            finally:
+                os.close(process)
 
 
 def _size(path: Path) -> int:

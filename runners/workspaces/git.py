@@ -18,7 +18,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +38,6 @@ _SETTINGS = (
     "fetch.writeCommitGraph=false",
     "submodule.recurse=false",
 )
-_ISOLATED_SETTINGS = ("core.attributesFile=/dev/null", "core.excludesFile=/dev/null")
 _FORGE_SETTINGS = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
 _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=20 -oServerAliveCountMax=3"
 
@@ -51,8 +50,12 @@ _FORGE_VARIABLES = re.compile(
 )
 
 _END_GRACE = timedelta(seconds=2)  # from TERM, at which git removes its temporary files, until KILL
-# The last: git lost the cause while it wrote to a file of ours.
-_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|unknown write failure on standard output")
+# In the last two git has lost the cause: it could open a file, and could not write to it.
+_NO_SPACE = re.compile(
+    r"No space left on device|Disk quota exceeded|Out of diskspace"
+    r"|unknown write failure on standard output|^error: unable to write file [^:]+$",
+    re.MULTILINE,
+)
 _USER_INFO = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -95,12 +98,14 @@ def git(
     stdout: IO[bytes] | None = None,
     forge: bool = False,
     held: int | None = None,
+    success: Collection[int] = (0,),
 ) -> Answer:
     """Run one git command.
 
     `at` None: for a command that needs no repository. `action` begins the sentence of an error ("Fetching acme").
     `held` is a file descriptor that the command keeps open: with it a lock outlives a worker that is killed while the
-    command still writes. Raises GitFailed, TookTooLong, DiskFull, and ProgramMissing where there is no git.
+    command still writes. `success`: exit codes that are no failure. Raises GitFailed, TookTooLong, DiskFull, and
+    ProgramMissing where there is no git.
     """
     process = _start(arguments, at=at, timeout=timeout, stdout=stdout, forge=forge, held=held)
     try:
@@ -112,7 +117,7 @@ def git(
         _end(process)
         raise
     answer = Answer(code=process.returncode, out=out or b"", err=err.decode(errors="replace"))
-    if answer.code == 0:
+    if answer.code in success:
         return answer
     if _NO_SPACE.search(answer.err):
         raise DiskFull(f"{action}: there is no space left on the disk.")
@@ -138,7 +143,7 @@ def environment(*, forge: bool, variables: Mapping[str, str] = os.environ) -> di
     }
     if not forge:
         return ours | {
-            "HOME": "/dev/null",
+            "HOME": os.devnull,  # nor are there ignore rules or attributes of a user
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_ATTR_NOSYSTEM": "1",
@@ -191,7 +196,7 @@ def _start(
     forge: bool,
     held: int | None,
 ) -> subprocess.Popen[bytes]:
-    settings = _SETTINGS + (_FORGE_SETTINGS if forge else _ISOLATED_SETTINGS)
+    settings = _SETTINGS + (_FORGE_SETTINGS if forge else ())
     argv = ["git", *(part for setting in settings for part in ("-c", setting))]
     variables = environment(forge=forge)
     work_tree = at.work_tree if at else None

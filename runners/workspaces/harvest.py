@@ -114,9 +114,10 @@ def _read_file(git_dir: Path, name: str) -> str | None:
         descriptor = os.open(path / last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         return file.read(_LONGEST_FILE).decode(errors="replace")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from runners.base import RunnerError
 from runners.workspaces.archiving import Archive, archive
 from runners.workspaces.cache import Cache
-from runners.workspaces.checkout import Workspace, is_prepared
+from runners.workspaces.checkout import Workspace, is_prepared, is_remains
 from runners.workspaces.folders import is_folder, remove
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.new")
@@ -60,7 +60,8 @@ def _reap(folder: Path, cache: Cache, *, into: Path) -> Reaped:
 
 
 def _is_due(folder: Path, before: datetime) -> bool:
-    ours = is_prepared(folder) or (folder / "checkout").is_dir() or _DRAFT.fullmatch(folder.name)
-    if not is_folder(folder) or not ours:
+    if not is_folder(folder):
+        return False
+    if not (is_prepared(folder) or is_remains(folder) or _DRAFT.fullmatch(folder.name)):
         return False
     return datetime.fromtimestamp(folder.stat().st_mtime, UTC) < before

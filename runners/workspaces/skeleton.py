@@ -34,7 +34,7 @@ def write_git_dir(
     objects: Sequence[Path] = (),
     shallow: Path | None = None,
 ) -> None:
-    """Write a git directory at `path`, with no folder that git does not ask for: they are what costs time.
+    """Write a git directory at `path`, which is empty or not there, with few folders: they are what takes time.
 
     `head` is what HEAD says. `refs` are pairs of full name and commit. `symbolic` maps the full name of a ref to that
     of another. `objects` are folders of objects to borrow from, `shallow` is a file that names where history ends.

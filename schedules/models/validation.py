@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from runners import load_runner
+from runners import environment_problems, load_runner
 from schedules import placeholders, timetable
 from schedules.models.command import Target
 
 if TYPE_CHECKING:
     from schedules.models.schedule import Schedule
 
-_ENVIRONMENT_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 _SHORTEST_TIMEOUT = timedelta(seconds=1)
 _LONGEST_TIMEOUT = timedelta(days=2)
 _LONGEST_CATCH_UP = timedelta(days=31)
@@ -67,19 +65,12 @@ def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
     for field in ("allowed_tools", "disallowed_tools", "setting_sources", "argv", "secrets"):
         if not _is_text_list(getattr(schedule, field)):
             found.append((field, 'Give a JSON list of texts, such as ["one", "two"].'))
-    for field, pattern in (
-        ("environment", _ENVIRONMENT_NAME),
-        ("variables", placeholders.variable_name),
-    ):
+    for field, problems in (("environment", environment_problems), ("variables", _variable_problems)):
         value = getattr(schedule, field)
         if not _is_text_mapping(value):
             found.append((field, 'Give a JSON object of texts, such as {"NAME": "value"}.'))
         else:
-            found += [
-                (field, f"“{name}” is not a name: use letters, digits and _.")
-                for name in value
-                if not pattern.match(name)
-            ]
+            found += [(field, _naming(name, problem)) for name, problem in problems(value).items()]
     if not isinstance(schedule.arguments, dict):
         found.append(("arguments", 'Give a JSON object, such as {"limit": 50}.'))
     if not isinstance(schedule.rehearsal_script, list):
@@ -87,6 +78,18 @@ def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
     if not found:
         found += _secrets(schedule)
     return found
+
+
+def _naming(name: str, problem: str) -> str:
+    return problem if name in problem else f"{name}: {problem}"
+
+
+def _variable_problems(variables: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: "A name has letters, digits and _ only, and no digit at its beginning."
+        for name in variables
+        if not placeholders.variable_name.match(name)
+    }
 
 
 def _secrets(schedule: Schedule) -> list[tuple[str, str]]:

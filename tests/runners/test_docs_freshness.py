@@ -61,7 +61,7 @@ def test_a_document_that_was_touched_with_or_after_its_code_is_fresh(source: Sou
     commit(source, {"a.py": "2", "README.md": "`a.py` anew"}, days_ago=20)
     result = report(source)
     assert rows(result) == []
-    assert result.summary == "1 document name files of the code, and none is behind it."
+    assert result.summary == "No document is behind the code it names. Looked at 1 document."
 
 
 def test_no_document_that_names_code_is_said_to_be_so(source: Source) -> None:
@@ -88,7 +88,7 @@ def test_no_document_that_names_code_is_said_to_be_so(source: Source) -> None:
     ],
 )
 def test_a_file_is_known_however_it_is_named(source: Source, named: str) -> None:
-    commit(source, {"README.md": f"See {named}."}, days_ago=9)
+    commit(source, {"README.md": f"See\n{named}\n"}, days_ago=9)
     commit(source, {"src/deep/a.py": "1"}, days_ago=5)
     assert len(rows(report(source))) == 1
 

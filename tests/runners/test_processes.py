@@ -60,6 +60,7 @@ def test_the_marker_is_found_whole_and_nothing_like_it(sleeper: subprocess.Popen
 def test_a_tree_has_all_generations_and_leaves_out_whom_it_is_told_to() -> None:
     with subprocess.Popen(["sh", "-c", "sh -c 'sleep 60; true'; true"], start_new_session=True) as process:
         until(lambda: len(processes.tree([process.pid])) == 3, within=5, what="three generations")
+        assert next(pid for pid, _ in processes.tree([process.pid])) == process.pid
         assert len(processes.tree([process.pid], but=[process.pid])) == 2
         for each in processes.tree([process.pid]):
             assert processes.send(each, signal.SIGKILL)

@@ -110,16 +110,22 @@ class TestLimits:
         grandchild = resist.format("grandchild")
         child = f'setsid sh -c "{grandchild.replace("$$", "$PPID")}" & ' + resist.format("child")
         program = f"(setsid sh -c '{resist.format('own')}' &) ; ({child}) & {resist.format('program')}"
-        held = hold(tmp_path, "sh", "-c", program, timeout=0.5, kill_grace=0.3)
+        held = hold(tmp_path, "sh", "-c", program, timeout=1, kill_grace=0.3)
         ending = held.end()
         assert (ending.exit_code, ending.signal, ending.ended_by) == (None, signal.SIGKILL, "timed_out")
-        assert ending.message == "The limit is 0.5 s."
+        assert ending.message == "The limit is 1 s."
         assert {text.split()[0] for text in held.texts()} == {b"own", b"child", b"grandchild", b"program"}
-        assert held.texts("shim") == [b"timed_out: It takes too long. The limit is 0.5 s."]
+        assert held.texts("shim") == [b"timed_out: It takes too long. The limit is 1 s."]
+
+    def test_a_shutdown_has_no_patience_with_a_program_that_resists(self, tmp_path: Path) -> None:
+        held = hold(tmp_path, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 60; done", kill_grace=60)
+        until(held.texts, within=5, what="it is up")
+        supervision.request_stop(held.folder, "shutdown")
+        assert held.end(within=6).ended_by == "shutdown"
 
     def test_a_program_may_end_in_order_when_its_time_is_up(self, tmp_path: Path) -> None:
         tidy = "import signal, sys; signal.signal(15, lambda *_: sys.exit('tidied')); print('up'); signal.pause()"
-        held = hold_python(tmp_path, tidy, timeout=0.4)
+        held = hold_python(tmp_path, tidy, timeout=1)
         ending = held.end()
         assert (ending.exit_code, ending.ended_by) == (1, "timed_out")
         assert held.texts("err") == [b"tidied"]
@@ -130,20 +136,22 @@ class TestLimits:
         assert time.monotonic() - begun < 4
 
     def test_silence_ends_a_program_that_says_nothing_any_more(self, tmp_path: Path) -> None:
-        begun = time.monotonic()
-        ending = hold(tmp_path, "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done; sleep 60", silence=0.5).end()
-        assert ending.ended_by == "stalled"
-        assert 0.9 < time.monotonic() - begun < 5
+        held = hold(tmp_path, "sh", "-c", "for i in 1 2 3 4; do echo $i; sleep 0.3; done; sleep 60", silence=0.8)
+        assert held.end().ended_by == "stalled"
+        assert held.texts() == [b"1", b"2", b"3", b"4"]
 
     def test_what_clears_its_environment_and_leaves_its_parent_is_ended_as_well(self, tmp_path: Path) -> None:
         escape = "(env -i setsid sh -c 'echo escaped $$; exec sleep 60' &) ; sleep 60"
-        held = hold(tmp_path, "sh", "-c", escape, timeout=0.4)
+        held = hold(tmp_path, "sh", "-c", escape)
+        until(held.texts, within=5, what="it has escaped")
+        supervision.request_stop(held.folder, "cancelled")
         held.end()
         assert processes.start_ticks(pid_in(held, b"escaped")) is None
 
     def test_a_marked_process_that_descends_from_somebody_else_is_ended_as_well(self, tmp_path: Path) -> None:
-        held = hold(tmp_path, "sh", "-c", "echo up; sleep 0.5")
+        held = hold(tmp_path, "sh", "-c", 'until [ -e "$HOME/go" ]; do sleep 0.02; done')
         stranger = subprocess.Popen(["sleep", "60"], env={processes.MARKER: str(held.folder)})
+        (held.folder / "home" / "go").touch()
         assert held.end().exit_code == 0
         assert stranger.wait(timeout=5) == -signal.SIGTERM
 
@@ -155,7 +163,7 @@ class TestStopping:
         supervision.request_stop(held.folder, "cancelled")
         supervision.request_stop(held.folder, "shutdown")
         ending = held.end()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 3
         assert (ending.signal, ending.ended_by) == (signal.SIGTERM, "cancelled")
 
     def test_a_request_is_heeded_in_a_flood_too(self, tmp_path: Path) -> None:
@@ -193,13 +201,13 @@ class TestResultLines:
         assert held.texts() == [b"RESULT: fine", b"more"]
 
     def test_the_silence_limit_does_not_cut_the_grace_short(self, tmp_path: Path) -> None:
-        program = "echo 'RESULT: fine'; sleep 0.6"
-        held = hold(tmp_path, "sh", "-c", program, launch={"result_prefix": "RESULT: "}, silence=0.3)
+        program = "echo 'RESULT: fine'; sleep 0.9"
+        held = hold(tmp_path, "sh", "-c", program, launch={"result_prefix": "RESULT: "}, silence=0.5)
         assert (held.end().exit_code, held.end().ended_by) == (0, "")
 
     def test_a_time_limit_in_the_grace_does_not_make_it_a_time_out(self, tmp_path: Path) -> None:
         program = "echo 'RESULT: fine'; sleep 60"
-        held = hold(tmp_path, "sh", "-c", program, launch={"result_prefix": "RESULT: "}, timeout=0.5)
+        held = hold(tmp_path, "sh", "-c", program, launch={"result_prefix": "RESULT: "}, timeout=0.8)
         assert held.end().ended_by == "lingered"
 
     def test_a_result_is_known_by_its_type_and_not_by_what_it_quotes(self, tmp_path: Path) -> None:

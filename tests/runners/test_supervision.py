@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runners import processes, recording, supervision
-from runners.base import Launch, ProcessIdentity, SupervisionError
+from runners.base import DiskFull, Launch, ProcessIdentity, SupervisionError
 from tests.processes import until
 from tests.runners.held import PATH, hold, hold_python, limits_of
 
@@ -88,6 +89,15 @@ class TestStart:
         launch = Launch(argv=["true"], environment={})
         with pytest.raises(SupervisionError, match="No such file or directory"):
             supervision.start(tmp_path / "missing", launch, cwd=tmp_path, limits=limits_of())
+
+    def test_tells_a_full_disk_from_other_faults(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object, **__: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "posix_spawn", full)
+        with pytest.raises(DiskFull):
+            hold(tmp_path, "true", environment={"SECRET": "of the schedule"})
+        assert not (tmp_path / "session" / "launch.json").exists()
 
     def test_leaves_neither_zombies_nor_descriptors_in_fifty_sessions_by_threads(self, tmp_path: Path) -> None:
         def live(number: int) -> int | None:

@@ -98,8 +98,13 @@ def test_only_the_oldest_are_shown_and_the_others_counted(source: Source) -> Non
 def test_a_file_with_too_many_is_not_dated_to_the_end(source: Source) -> None:
     commit(source, {"a.py": "# TODO\n" * 250}, days_ago=5)
     result = report(source)
-    assert "50 more lines were not dated: there are too many." in result.text
+    assert "50 more were not dated: it would take too long." in result.text
     assert result.summary.startswith("200 lines have")
+
+
+def test_in_no_time_at_all_nothing_is_dated(source: Source) -> None:
+    commit(source, {"a.py": "# TODO\n" * 3}, days_ago=5)
+    assert report(source, seconds=0).summary == "3 lines have TODO or FIXME; there was no time to ask for their age."
 
 
 def test_odd_names_and_texts_do_no_harm(source: Source) -> None:
@@ -111,11 +116,11 @@ def test_odd_names_and_texts_do_no_harm(source: Source) -> None:
         os.fsdecode(b"caf\xe9.py"): "TODO six\n",
         "HEAD:x": "TODO seven\n",
     }
-    commit(source, files, days_ago=2, author="Eve | <script>")
+    commit(source, files, days_ago=2, author="Eve | `x`")
     told = "\n".join(rows(report(source)))
     assert len(told.splitlines()) == 6
     assert "`new line.py:1`" in told
-    assert r"| `a\|b.py:1` | Eve \| \<script\> | `` TODO `four` \| <b>five</b> [31m `` |" in told
+    assert r"| `a\|b.py:1` | Eve \| \`x\` | ``TODO `four` \| <b>five</b> [31m`` |" in told
     assert "`caf?.py:1`" in told
 
 

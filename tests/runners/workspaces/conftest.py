@@ -1,7 +1,10 @@
 """A cache, and workspaces of one repository."""
 
 import itertools
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,20 @@ from runners.workspaces import Cache, Workspace, prepare
 from tests.runners.repositories import Source
 
 FILES = {"readme.md": "# Acme\n", "src/app.py": "print('hello')\n", "src/lib.py": "x = 1\n"}
+
+
+_ROOM = 500 * 1024 * 1024  # bytes
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory where the machine has room for it: on a busy disk the many small files here take a minute."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < _ROOM:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared, prefix="rota-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

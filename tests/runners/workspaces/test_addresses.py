@@ -1,5 +1,6 @@
 """What may be an address or a branch, and what a repository says of itself."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runners.base import FetchFailed, RepositoryInvalid
-from runners.workspaces import check_branch, check_url, default_branch, probe
+from runners.workspaces import Cache, check_branch, check_url, default_branch, probe
 from tests.runners.repositories import Source
 
 
@@ -106,23 +107,10 @@ def test_a_branch_is_taken(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
-        "-x",
-        "--upload-pack=x",
-        "a b",
-        "a..b",
-        "a/.b",
-        ".a",
-        "a.",
-        "a/",
-        "/a",
-        "a//b",
-        "a.lock",
-        "a.lock/b",
-        "@",
-        "a@{b",
-    ]
-    + ["a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "a\nb", "a\x7f", "HEAD", "a" * 241, "x/" * 500 + "y", "\udcff"],
+        *("", "-x", "--upload-pack=x", "a b", "a..b", "a/.b", ".a", "a.", "a/", "/a", "a//b", "a.lock", "a.lock/b"),
+        *("@", "a@{b", "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "a\nb", "a\x7f", "HEAD", "\udcff"),
+        *("a" * 241, "x/" * 500 + "y"),
+    ],
 )
 def test_a_branch_is_refused(name: str) -> None:
     with pytest.raises(RepositoryInvalid):
@@ -183,10 +171,23 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
         probe(str(tmp_path / "missing"))
 
 
-def test_a_repository_with_sha256_is_refused_in_words(tmp_path: Path, source: Source) -> None:
-    source.git("init", "--quiet", "--object-format=sha256", str(tmp_path / "new"))
-    with pytest.raises(RepositoryInvalid):
-        probe(str(tmp_path / "new"))
+def test_a_repository_with_sha256_is_refused_in_words(repository: Callable[[], Source], cache: Cache) -> None:
+    new = repository()
+    (new.path / ".git").rename(new.path.parent / "old")
+    new.git("init", "--quiet", "--object-format=sha256", "--initial-branch=main")
+    new.commit({"a": "a"})
+    with pytest.raises(RepositoryInvalid, match="SHA-256"):
+        probe(new.url)
+    with pytest.raises(RepositoryInvalid, match="SHA-256"):
+        cache.refresh("acme", new.url)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_repository_of_another_user_is_refused_with_advice(source: Source) -> None:
+    for path in (source.path, source.path / ".git"):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(RepositoryInvalid, match=r"belongs to another user .* safe\.directory"):
+        probe(source.url)
 
 
 def test_a_forge_that_refuses_is_a_failed_fetch() -> None:

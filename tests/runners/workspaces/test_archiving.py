@@ -1,6 +1,7 @@
 """What a session did becomes a patch and a branch: all of it, once, and nothing else."""
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 from runners.base import DiskFull, WorkspaceError
 from runners.workspaces import Archive, Cache, Workspace, archive, diff_text, prepare
 from runners.workspaces.locks import Busy, locked
+from tests.processes import until
 from tests.runners.repositories import Source, run_git
 from tests.runners.workspaces.conftest import FILES
 from tests.runners.workspaces.test_checkout import files
@@ -160,6 +162,26 @@ def test_a_change_taken_back_leaves_no_patch_of_an_earlier_archive(
     assert not patch.exists()
 
 
+def test_a_change_in_the_same_second_and_of_the_same_size_is_seen(checkout: Checkout, acme: Cache, patch: Path) -> None:
+    plain, with_commit, second = checkout(), checkout(), int(time.time())
+    commit(with_commit)
+    for workspace in (plain, with_commit):
+        (workspace.path / "readme.md").write_text("# Acne\n")
+    until(lambda: int(time.time()) > second, within=2, what="the second is over")
+    for workspace in (plain, with_commit):
+        assert archive(workspace, acme, into=patch).changed_files == 1
+        assert run_git(workspace.path, "status", "--porcelain") == "M readme.md"
+
+
+def test_a_lock_of_a_killed_command_is_not_in_the_way(checkout: Checkout, acme: Cache, patch: Path) -> None:
+    workspace = checkout()
+    (workspace.path / "a").write_text("a\n")
+    stale = acme.path("acme") / "refs" / "heads" / f"{workspace.branch}.lock"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    assert archive(workspace, acme, into=patch).branch == workspace.branch
+
+
 def test_files_of_every_kind_survive(
     checkout: Checkout, acme: Cache, patch: Path, source: Source, tmp_path: Path
 ) -> None:
@@ -183,7 +205,7 @@ def test_files_of_every_kind_survive(
     run_git(folder, "apply", "--index", str(found.patch_path))
     assert run_git(folder, "write-tree") == run_git(acme.path("acme"), "rev-parse", f"{found.branch}^{{tree}}")
     assert (folder / "binary").read_bytes() == bytes(range(256)) * 10
-    assert os.readlink(folder / "link") == "/etc/hostname"
+    assert str((folder / "link").readlink()) == "/etc/hostname"
     assert os.access(folder / "readme.md", os.X_OK)
     assert {name for name in names if not (folder / name).is_file()} == set()
 

@@ -237,6 +237,23 @@ def test_a_forge_that_hangs_is_given_up_and_the_last_state_stays(
     assert acme.resolve("acme", "main") == source.git("rev-parse", "HEAD")
 
 
+@pytest.mark.parametrize("said", ["Connection refused", "fatal: something that nobody has heard of"])
+def test_a_forge_that_fails_leaves_the_last_state(
+    source: Source, acme: Cache, forge: Callable[[str], Path], said: str
+) -> None:
+    forge(f"echo '{said}' >&2; exit 255")
+    with pytest.raises(FetchFailed, match=said.removeprefix("fatal: ")):
+        acme.refresh("acme", f"ssh://forge{source.path}")
+    assert acme.resolve("acme", "main") == source.git("rev-parse", "HEAD")
+
+
+def test_a_repository_that_is_gone_leaves_the_last_state(source: Source, acme: Cache, tmp_path: Path) -> None:
+    source.path.rename(tmp_path / "moved")
+    with pytest.raises(RepositoryInvalid, match="There is no git repository at"):
+        acme.refresh("acme", source.url)
+    assert acme.resolve("acme", "main")
+
+
 def test_a_lock_that_stays_taken_is_a_failed_fetch(source: Source, acme: Cache) -> None:
     with (
         locked(acme.root / "acme.lock", wait=SOON),
@@ -338,6 +355,17 @@ def test_a_damaged_cache_heals(source: Source, acme: Cache, tmp_path: Path, dama
     assert [path.name for path in sorted(acme.root.iterdir())] == ["acme.git", "acme.lock"]
 
 
+@pytest.mark.parametrize("damage", [_garble_packed_refs, _remove_objects])
+def test_damage_that_a_reader_finds_is_healed_by_the_next_fetch(
+    source: Source, acme: Cache, damage: Callable[[Path], None]
+) -> None:
+    damage(acme.path("acme"))
+    with pytest.raises(WorkspaceError):
+        acme.refs("acme")
+    acme.refresh("acme", source.url)
+    assert acme.refs("acme") == [("refs/remotes/origin/main", source.git("rev-parse", "HEAD"))]
+
+
 @pytest.mark.parametrize("damage", [_remove_head, _remove_state, _garble_config])
 def test_branches_of_sessions_survive_the_healing(source: Source, acme: Cache, damage: Callable[[Path], None]) -> None:
     source.git("checkout", "--quiet", "-b", "work")
@@ -412,10 +440,8 @@ def test_a_worker_killed_while_its_forge_is_slow_leaves_the_lock_to_its_command(
 
 
 def test_after_a_kill_at_any_moment_the_next_refresh_heals(source: Source, cache: Cache) -> None:
-    # Some 12 MB that don't compress: a first fetch of a few hundred milliseconds.
-    noise = Path("/dev/urandom")
-    with noise.open("rb") as file:
-        source.commit({f"noise/{number}": file.read(60_000) for number in range(200)})
+    with Path("/dev/urandom").open("rb") as noise:  # 6 MB that don't compress: a first fetch takes a while
+        source.commit({f"noise/{number}": noise.read(60_000) for number in range(100)})
     interrupted = 0
     for number in range(12):
         process = worker(REFRESH, cache.root, source.url)
@@ -437,3 +463,46 @@ def test_after_a_kill_at_any_moment_the_next_refresh_heals(source: Source, cache
     assert cache.resolve("acme", "main") == source.git("rev-parse", "HEAD")
     assert [path.name for path in sorted(cache.root.iterdir())] == ["acme.git", "acme.lock"]
     assert not list(cache.objects("acme").glob("pack/tmp_*"))
+
+
+FULL = """
+import subprocess
+from pathlib import Path
+from runners.base import DiskFull
+from runners.workspaces import Cache, prepare
+root = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", root], check=True)
+cache = Cache(root / "cache")
+try:
+    cache.refresh("acme", sys.argv[2])
+except DiskFull as error:
+    print(error)
+print(sorted(path.name for path in cache.root.iterdir()))
+subprocess.run(["mount", "-o", "remount,size=3m", root], check=True)
+cache.refresh("acme", sys.argv[2])
+try:
+    prepare(cache, "acme", ref="main", branch="rota/x/1-1", into=root / "w")
+except DiskFull as error:
+    print(error)
+print(sorted(path.name for path in root.iterdir()))
+subprocess.run(["mount", "-o", "remount,size=20m", root], check=True)
+prepare(cache, "acme", ref="main", branch="rota/x/1-1", into=root / "w")
+print("done")
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(source: Source, tmp_path: Path) -> None:
+    apart = ["unshare", "--user", "--map-root-user", "--mount"]  # where a user may mount a small disk
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("this machine has no user namespaces")
+    with Path("/dev/urandom").open("rb") as noise:
+        source.commit({"noise": noise.read(2_000_000)})
+    (tmp_path / "disk").mkdir()
+    out, err = worker(FULL, tmp_path / "disk", source.url, under=apart).communicate()
+    assert out.decode().splitlines() == [
+        f"Fetching {source.url}: there is no space left on the disk.",
+        "['acme.lock']",
+        "Checking out acme: there is no space left on the disk.",
+        "['cache']",
+        "done",
+    ], err

@@ -156,7 +156,7 @@ def test_modes_and_links_are_as_in_the_repository(source: Source, acme: Cache, t
     workspace = prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
     assert os.access(workspace.path / "run.sh", os.X_OK)
     assert not os.access(workspace.path / "readme.md", os.X_OK)
-    assert os.readlink(workspace.path / "link") == "/etc/hostname"
+    assert str((workspace.path / "link").readlink()) == "/etc/hostname"
     assert (workspace.path / "crlf.txt").read_bytes() == b"a\r\nb\r\n"
     assert workspace.folder.stat().st_mode & 0o777 == 0o700
 
@@ -166,6 +166,16 @@ def test_a_folder_with_a_workspace_is_not_overwritten(checkout: Checkout, acme: 
     with pytest.raises(WorkspaceError, match="already holds a workspace"):
         prepare(acme, "acme", ref="main", branch="rota/x/1-9", into=workspace.folder)
     assert Workspace.open(workspace.folder) == workspace
+
+
+def test_a_folder_with_something_else_is_not_overwritten(acme: Cache, tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "precious").touch()
+    with pytest.raises(WorkspaceError, match="holds something else"):
+        prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "documents")
+    assert (tmp_path / "documents" / "precious").exists()
+    (tmp_path / "empty").mkdir()
+    assert prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "empty")
 
 
 def test_a_half_made_folder_is_made_anew(acme: Cache, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nothing that a repository or an agent leaves behind runs on the host, and nothing outside of the checkout is touched."""
+"""Nothing that a repository or an agent leaves runs on the host, and nothing outside of the checkout is touched."""
 
 import hashlib
 import os
@@ -151,7 +151,7 @@ def test_a_submodule_is_not_asked(
     run_git(workspace.path, "clone", "--quiet", library.url, "lib")
     set_every_program(workspace.path / "lib/.git", trap, tmp_path)
     (workspace.path / "lib/.git/info/attributes").write_text("* filter=trap\n")
-    (workspace.path / "lib/lib").write_text("changed\n")
+    (workspace.path / "lib/lib").write_text("LIB\n")  # of the same size: git has to look into it, through its filter
     (workspace.path / "a").write_text("a\n")
     found = archive(workspace, cache, into=tmp_path / "changes.patch")
     assert found.changed_files == 1
@@ -308,6 +308,15 @@ def _head_is_a_pipe(workspace: Workspace, _: Path) -> None:
     os.mkfifo(workspace.path / ".git/HEAD")
 
 
+def _head_is_a_folder(workspace: Workspace, _: Path) -> None:
+    (workspace.path / ".git/HEAD").unlink()
+    (workspace.path / ".git/HEAD").mkdir()
+
+
+def _head_is_no_ref(workspace: Workspace, _: Path) -> None:
+    _replace(workspace, "HEAD", "ref: config\n")
+
+
 def _head_is_a_link(workspace: Workspace, elsewhere: Path) -> None:
     elsewhere.write_text(f"{'1' * 40}\n")
     (workspace.path / ".git/HEAD").unlink()
@@ -335,6 +344,8 @@ def _refs_are_elsewhere(workspace: Workspace, elsewhere: Path) -> None:
         _head_is_absolute,
         _head_is_a_circle,
         _head_is_a_pipe,
+        _head_is_a_folder,
+        _head_is_no_ref,
         _head_is_a_link,
         _refs_are_elsewhere,
     ],
@@ -417,12 +428,12 @@ def _linked_objects(workspace: Workspace) -> None:
     objects.symlink_to(elsewhere)
 
 
-def _huge_claim(workspace: Workspace) -> None:
-    data = b"commit 100000000000\0" + b"x" * 100
-    path = workspace.path / ".git/objects/55" / ("5" * 38)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(zlib.compress(data))
-    _point_at(workspace, "5" * 40)
+def _linked_object(workspace: Workspace) -> None:
+    run_git(workspace.path, "commit", "--quiet", "--allow-empty", "-m", "Work")
+    head = run_git(workspace.path, "rev-parse", "HEAD")
+    path, elsewhere = workspace.path / ".git/objects" / head[:2] / head[2:], workspace.folder / "object"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +449,7 @@ def _huge_claim(workspace: Workspace) -> None:
         _bad_submodule,
         _garbage_pack,
         _linked_objects,
-        _huge_claim,
+        _linked_object,
     ],
 )
 def test_forged_commits_do_not_get_in_and_the_files_are_kept(
@@ -458,6 +469,18 @@ def test_forged_commits_do_not_get_in_and_the_files_are_kept(
     assert run_git(acme.path("acme"), "rev-parse", f"{found.branch}~1") == workspace.base_commit
     run_git(acme.path("acme"), "fsck", "--full", "--strict")
     assert "+a" in (tmp_path / "changes.patch").read_text()
+
+
+def test_an_object_that_claims_to_be_huge_does_not_fill_memory(
+    checkout: Checkout, keep: Callable[[Workspace], Archive]
+) -> None:
+    workspace = checkout()
+    path = workspace.path / ".git/objects/55" / ("5" * 38)
+    path.parent.mkdir()
+    path.write_bytes(zlib.compress(b"commit 100000000000\0" + b"x" * 100))
+    _point_at(workspace, "5" * 40)
+    [note] = keep(workspace).notes
+    assert "attempting to allocate 100000000001 over limit" in note
 
 
 def test_files_that_the_cache_refuses_are_kept_as_a_patch(
@@ -600,13 +623,15 @@ def test_a_worktree_that_is_elsewhere_by_configuration_is_not_read(
     assert keep(workspace).branch is None
 
 
-def test_what_lies_beside_the_checkout_is_made_anew(
-    checkout: Checkout, keep: Callable[[Workspace], Archive], trap: Trap, tmp_path: Path
+def test_a_damaged_index_of_ours_is_an_error_and_the_work_stays(
+    checkout: Checkout, keep: Callable[[Workspace], Archive]
 ) -> None:
     workspace = checkout()
     (workspace.path / "a").write_text("a\n")
-    (workspace.path / ".gitattributes").write_text("* filter=trap\n")
-    run_git(tmp_path, "init", "--quiet", "--bare", str(workspace.folder / "rota.git"))
-    set_every_program(workspace.folder / "rota.git", trap, tmp_path)
-    assert keep(workspace).changed_files == 2
-    assert trap.sprung == ""
+    index = workspace.index.read_bytes()
+    workspace.index.write_bytes(b"garbage")
+    with pytest.raises(WorkspaceError, match="index file"):
+        keep(workspace)
+    workspace.index.write_bytes(index)
+    assert keep(workspace).changed_files == 1
+    assert sorted(path.name for path in workspace.folder.iterdir()) == ["checkout", "index", "workspace.json"]

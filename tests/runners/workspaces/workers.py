@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
 
 
-def worker(code: str, *arguments: object) -> subprocess.Popen[bytes]:
-    """A Python process that runs `code` with `sys.argv[1:]` set to the arguments. It says what it prints on stdout."""
+def worker(code: str, *arguments: object, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """A Python process that runs `code` with `sys.argv[1:]` set to the arguments, started by the command `under`."""
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys\n{code}", *map(str, arguments)],
+        [*under, sys.executable, "-c", f"import sys\n{code}", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
