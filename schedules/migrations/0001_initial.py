@@ -8,333 +8,946 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Command',
+            name="Command",
             fields=[
-                ('id', models.CharField(help_text='Such as <code>issue/root-cause</code>. Schedules refer to it by this.', max_length=100, primary_key=True, serialize=False, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*){0,3}\\Z', 'Use words of lower-case letters, digits and dashes, parted by slashes, such as issue/root-cause.')])),
-                ('name', models.CharField(max_length=100)),
-                ('description', models.TextField(blank=True)),
-                ('prompt', models.TextField(help_text='The template. Placeholders: {{ repository }}, {{ title }}, {{ body }}, …')),
-                ('target', models.CharField(choices=[('issues', 'issues'), ('prs', 'pull requests'), ('codebase', 'the codebase'), ('custom', "the schedule's own prompt")], default='codebase', max_length=20)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                (
+                    "id",
+                    models.CharField(
+                        help_text="Such as <code>issue/root-cause</code>. Schedules refer to it by this.",
+                        max_length=100,
+                        primary_key=True,
+                        serialize=False,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*){0,3}\\Z",
+                                "Use words of lower-case letters, digits and dashes, parted by slashes, such as issue/root-cause.",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=100)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "prompt",
+                    models.TextField(
+                        help_text="The template. Placeholders: {{ repository }}, {{ title }}, {{ body }}, …"
+                    ),
+                ),
+                (
+                    "target",
+                    models.CharField(
+                        choices=[
+                            ("issues", "issues"),
+                            ("prs", "pull requests"),
+                            ("codebase", "the codebase"),
+                            ("custom", "the schedule's own prompt"),
+                        ],
+                        default="codebase",
+                        max_length=20,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'ordering': ('id',),
+                "ordering": ("id",),
             },
         ),
         migrations.CreateModel(
-            name='Repository',
+            name="Repository",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.CharField(help_text='Short name, such as <code>web-shop</code>.', max_length=80, unique=True, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9._-]{0,79}\\Z', 'Use lower-case letters, digits, dots, dashes and underscores; begin with a letter or digit.')])),
-                ('url', models.CharField(help_text="https://…, ssh://…, git@host:path, file://… or an absolute path on the workers' machine.", max_length=500, verbose_name='git URL or path')),
-                ('default_branch', models.CharField(blank=True, help_text="Sessions start from its newest commit. Empty: the repository's own HEAD.", max_length=200)),
-                ('enabled', models.BooleanField(default=True, help_text='A repository that is off gets no runs.')),
-                ('forge', models.CharField(choices=[('none', 'none'), ('github', 'GitHub')], default='none', max_length=20)),
-                ('forge_settings', models.JSONField(blank=True, default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "slug",
+                    models.CharField(
+                        help_text="Short name, such as <code>web-shop</code>.",
+                        max_length=80,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9][a-z0-9._-]{0,79}\\Z",
+                                "Use lower-case letters, digits, dots, dashes and underscores; begin with a letter or digit.",
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "url",
+                    models.CharField(
+                        help_text="https://…, ssh://…, git@host:path, file://… or an absolute path on the workers' machine.",
+                        max_length=500,
+                        verbose_name="git URL or path",
+                    ),
+                ),
+                (
+                    "default_branch",
+                    models.CharField(
+                        blank=True,
+                        help_text="Sessions start from its newest commit. Empty: the repository's own HEAD.",
+                        max_length=200,
+                    ),
+                ),
+                ("enabled", models.BooleanField(default=True, help_text="A repository that is off gets no runs.")),
+                (
+                    "forge",
+                    models.CharField(choices=[("none", "none"), ("github", "GitHub")], default="none", max_length=20),
+                ),
+                ("forge_settings", models.JSONField(blank=True, default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'verbose_name_plural': 'repositories',
-                'ordering': ('slug',),
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('slug', ''), _negated=True), models.Q(('url', ''), _negated=True)), name='repository_has_slug_and_url', violation_error_message='A repository needs a short name and a URL.')],
+                "verbose_name_plural": "repositories",
+                "ordering": ("slug",),
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(models.Q(("slug", ""), _negated=True), models.Q(("url", ""), _negated=True)),
+                        name="repository_has_slug_and_url",
+                        violation_error_message="A repository needs a short name and a URL.",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Schedule',
+            name="Schedule",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='Short name, such as <code>daily-briefing</code>.', max_length=80, unique=True, validators=[django.core.validators.RegexValidator('\\A[a-z0-9][a-z0-9-]{0,79}\\Z', 'Use lower-case letters, digits and dashes; begin with a letter or digit.')])),
-                ('description', models.TextField(blank=True)),
-                ('runner', models.CharField(default='claude', help_text='What executes its sessions.', max_length=40)),
-                ('target', models.CharField(choices=[('issues', 'issues'), ('prs', 'pull requests'), ('codebase', 'the codebase'), ('custom', "the schedule's own prompt")], default='custom', help_text='What one session works on.', max_length=20)),
-                ('prompt', models.TextField(blank=True, help_text='Its own prompt. Placeholders such as {{ repository }} are filled in.')),
-                ('variables', models.JSONField(blank=True, default=dict, help_text='Values for {{ var.NAME }} in the prompt, such as {"tone": "brief"}.')),
-                ('model', models.CharField(blank=True, help_text='Such as haiku, sonnet, opus or a full model name.', max_length=100)),
-                ('fallback_model', models.CharField(blank=True, help_text='When the model is overloaded.', max_length=100)),
-                ('permission_mode', models.CharField(blank=True, choices=[('dontAsk', 'deny what is not allowed (never waits)'), ('acceptEdits', 'accept edits, deny the rest'), ('plan', 'plan only, change nothing')], default='dontAsk', max_length=20)),
-                ('allowed_tools', models.JSONField(blank=True, default=list, help_text='Tools that run without asking, such as ["Read", "Bash(git log *)"].')),
-                ('disallowed_tools', models.JSONField(blank=True, default=list, help_text='Tools that never run.')),
-                ('append_system_prompt', models.TextField(blank=True, verbose_name='extra system prompt')),
-                ('setting_sources', models.JSONField(blank=True, default=list, help_text='Which settings the agent loads: "user", "project", "local". A repository\'s own can run code: none is safest.')),
-                ('argv', models.JSONField(blank=True, default=list, help_text='Program and arguments, such as ["python3", "tools/report.py"].', verbose_name='command line')),
-                ('working_directory', models.CharField(blank=True, help_text='Inside the checkout. Empty: its top.', max_length=300)),
-                ('function', models.CharField(blank=True, help_text='Name of an allowed function.', max_length=100)),
-                ('arguments', models.JSONField(blank=True, default=dict, help_text='For the function, such as {"limit": 50}.')),
-                ('rehearsal_script', models.JSONField(blank=True, default=list, help_text='What the scripted model says when the schedule is rehearsed. Empty: the usual.')),
-                ('filter_query', models.CharField(blank=True, help_text='Which issues or pull requests, such as <code>is:open label:bug</code>.', max_length=500)),
-                ('max_items', models.PositiveSmallIntegerField(default=10, help_text='At most this many sessions a run.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)])),
-                ('cron', models.CharField(blank=True, help_text='Minute, hour, day of month, month, day of week; or @daily and its like. Empty: only by hand.', max_length=200)),
-                ('time_zone', models.CharField(default='UTC', max_length=64)),
-                ('starts_at', models.DateTimeField(blank=True, help_text='Nothing is due before this.', null=True)),
-                ('ends_at', models.DateTimeField(blank=True, help_text='Nothing is due after this.', null=True)),
-                ('jitter', models.DurationField(blank=True, default=datetime.timedelta, help_text='Spread over this time after the nominal one, the same each time.')),
-                ('catch_up', models.DurationField(default=datetime.timedelta(seconds=900), help_text='How late a missed time may still run.', verbose_name='catch-up window')),
-                ('overlap', models.CharField(choices=[('skip', 'skip the new run'), ('queue_one', 'queue one, skip further ones'), ('cancel_other', 'cancel the run before'), ('allow', 'run side by side')], default='skip', help_text='When the run before is still open.', max_length=20, verbose_name='overlap policy')),
-                ('timeout', models.DurationField(default=datetime.timedelta(seconds=1800), help_text='A session is ended after this time.')),
-                ('silence', models.DurationField(blank=True, default=datetime.timedelta(seconds=600), help_text='A session is ended when it prints nothing for this time.', null=True, verbose_name='silence limit')),
-                ('max_turns', models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)])),
-                ('max_budget_usd', models.DecimalField(blank=True, decimal_places=2, help_text='For one session.', max_digits=8, null=True, verbose_name='money limit (USD)')),
-                ('max_sessions', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000)], verbose_name='sessions at once')),
-                ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first.')),
-                ('environment', models.JSONField(blank=True, default=dict, help_text='Variables of the session, such as {"REPORT_DAYS": "7"}. No secrets here.')),
-                ('secrets', models.JSONField(blank=True, default=list, help_text='Names of secrets it is given, such as ["NPM_TOKEN"].')),
-                ('persistence', models.CharField(choices=[('fresh', 'a fresh conversation'), ('resume', 'go on with the last successful conversation')], default='fresh', max_length=20, verbose_name='conversation')),
-                ('allow_empty_result', models.BooleanField(default=False, help_text='An empty result is a success all the same.')),
-                ('tolerate_denied', models.BooleanField(default=False, help_text='A denied tool does not fail the session.')),
-                ('status', models.CharField(choices=[('active', 'active'), ('paused', 'paused'), ('disabled', 'disabled')], default='active', max_length=20)),
-                ('status_reason', models.CharField(blank=True, max_length=500)),
-                ('status_by', models.CharField(blank=True, max_length=150)),
-                ('status_at', models.DateTimeField(blank=True, null=True)),
-                ('next_run_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('due_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('last_run_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('last_status', models.CharField(blank=True, editable=False, max_length=20)),
-                ('run_count', models.PositiveIntegerField(default=0, editable=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('command', models.ForeignKey(blank=True, help_text='A shared prompt, instead of one of its own.', null=True, on_delete=django.db.models.deletion.PROTECT, to='schedules.command')),
-                ('repositories', models.ManyToManyField(blank=True, related_name='schedules', to='schedules.repository')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "name",
+                    models.CharField(
+                        help_text="Short name, such as <code>daily-briefing</code>.",
+                        max_length=80,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9][a-z0-9-]{0,79}\\Z",
+                                "Use lower-case letters, digits and dashes; begin with a letter or digit.",
+                            )
+                        ],
+                    ),
+                ),
+                ("description", models.TextField(blank=True)),
+                ("runner", models.CharField(default="claude", help_text="What executes its sessions.", max_length=40)),
+                (
+                    "target",
+                    models.CharField(
+                        choices=[
+                            ("issues", "issues"),
+                            ("prs", "pull requests"),
+                            ("codebase", "the codebase"),
+                            ("custom", "the schedule's own prompt"),
+                        ],
+                        default="custom",
+                        help_text="What one session works on.",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "prompt",
+                    models.TextField(
+                        blank=True, help_text="Its own prompt. Placeholders such as {{ repository }} are filled in."
+                    ),
+                ),
+                (
+                    "variables",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='Values for {{ var.NAME }} in the prompt, such as {"tone": "brief"}.',
+                    ),
+                ),
+                (
+                    "model",
+                    models.CharField(
+                        blank=True, help_text="Such as haiku, sonnet, opus or a full model name.", max_length=100
+                    ),
+                ),
+                (
+                    "fallback_model",
+                    models.CharField(blank=True, help_text="When the model is overloaded.", max_length=100),
+                ),
+                (
+                    "permission_mode",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("dontAsk", "deny what is not allowed (never waits)"),
+                            ("acceptEdits", "accept edits, deny the rest"),
+                            ("plan", "plan only, change nothing"),
+                        ],
+                        default="dontAsk",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "allowed_tools",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text='Tools that run without asking, such as ["Read", "Bash(git log *)"].',
+                    ),
+                ),
+                ("disallowed_tools", models.JSONField(blank=True, default=list, help_text="Tools that never run.")),
+                ("append_system_prompt", models.TextField(blank=True, verbose_name="extra system prompt")),
+                (
+                    "setting_sources",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text='Which settings the agent loads: "user", "project", "local". A repository\'s own can run code: none is safest.',
+                    ),
+                ),
+                (
+                    "argv",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text='Program and arguments, such as ["python3", "tools/report.py"].',
+                        verbose_name="command line",
+                    ),
+                ),
+                (
+                    "working_directory",
+                    models.CharField(blank=True, help_text="Inside the checkout. Empty: its top.", max_length=300),
+                ),
+                ("function", models.CharField(blank=True, help_text="Name of an allowed function.", max_length=100)),
+                (
+                    "arguments",
+                    models.JSONField(blank=True, default=dict, help_text='For the function, such as {"limit": 50}.'),
+                ),
+                (
+                    "rehearsal_script",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text="What the scripted model says when the schedule is rehearsed. Empty: the usual.",
+                    ),
+                ),
+                (
+                    "filter_query",
+                    models.CharField(
+                        blank=True,
+                        help_text="Which issues or pull requests, such as <code>is:open label:bug</code>.",
+                        max_length=500,
+                    ),
+                ),
+                (
+                    "max_items",
+                    models.PositiveSmallIntegerField(
+                        default=10,
+                        help_text="At most this many sessions a run.",
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(100),
+                        ],
+                    ),
+                ),
+                (
+                    "cron",
+                    models.CharField(
+                        blank=True,
+                        help_text="Minute, hour, day of month, month, day of week; or @daily and its like. Empty: only by hand.",
+                        max_length=200,
+                    ),
+                ),
+                ("time_zone", models.CharField(default="UTC", max_length=64)),
+                ("starts_at", models.DateTimeField(blank=True, help_text="Nothing is due before this.", null=True)),
+                ("ends_at", models.DateTimeField(blank=True, help_text="Nothing is due after this.", null=True)),
+                (
+                    "jitter",
+                    models.DurationField(
+                        blank=True,
+                        default=datetime.timedelta,
+                        help_text="Spread over this time after the nominal one, the same each time.",
+                    ),
+                ),
+                (
+                    "catch_up",
+                    models.DurationField(
+                        default=datetime.timedelta(seconds=900),
+                        help_text="How late a missed time may still run.",
+                        verbose_name="catch-up window",
+                    ),
+                ),
+                (
+                    "overlap",
+                    models.CharField(
+                        choices=[
+                            ("skip", "skip the new run"),
+                            ("queue_one", "queue one, skip further ones"),
+                            ("cancel_other", "cancel the run before"),
+                            ("allow", "run side by side"),
+                        ],
+                        default="skip",
+                        help_text="When the run before is still open.",
+                        max_length=20,
+                        verbose_name="overlap policy",
+                    ),
+                ),
+                (
+                    "timeout",
+                    models.DurationField(
+                        default=datetime.timedelta(seconds=1800), help_text="A session is ended after this time."
+                    ),
+                ),
+                (
+                    "silence",
+                    models.DurationField(
+                        blank=True,
+                        default=datetime.timedelta(seconds=600),
+                        help_text="A session is ended when it prints nothing for this time.",
+                        null=True,
+                        verbose_name="silence limit",
+                    ),
+                ),
+                (
+                    "max_turns",
+                    models.PositiveIntegerField(
+                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                (
+                    "max_budget_usd",
+                    models.DecimalField(
+                        blank=True,
+                        decimal_places=2,
+                        help_text="For one session.",
+                        max_digits=8,
+                        null=True,
+                        verbose_name="money limit (USD)",
+                    ),
+                ),
+                (
+                    "max_sessions",
+                    models.PositiveSmallIntegerField(
+                        default=1,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1000),
+                        ],
+                        verbose_name="sessions at once",
+                    ),
+                ),
+                ("priority", models.SmallIntegerField(default=0, help_text="Higher goes first.")),
+                (
+                    "environment",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='Variables of the session, such as {"REPORT_DAYS": "7"}. No secrets here.',
+                    ),
+                ),
+                (
+                    "secrets",
+                    models.JSONField(
+                        blank=True, default=list, help_text='Names of secrets it is given, such as ["NPM_TOKEN"].'
+                    ),
+                ),
+                (
+                    "persistence",
+                    models.CharField(
+                        choices=[
+                            ("fresh", "a fresh conversation"),
+                            ("resume", "go on with the last successful conversation"),
+                        ],
+                        default="fresh",
+                        max_length=20,
+                        verbose_name="conversation",
+                    ),
+                ),
+                (
+                    "allow_empty_result",
+                    models.BooleanField(default=False, help_text="An empty result is a success all the same."),
+                ),
+                (
+                    "tolerate_denied",
+                    models.BooleanField(default=False, help_text="A denied tool does not fail the session."),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("active", "active"), ("paused", "paused"), ("disabled", "disabled")],
+                        default="active",
+                        max_length=20,
+                    ),
+                ),
+                ("status_reason", models.CharField(blank=True, max_length=500)),
+                ("status_by", models.CharField(blank=True, max_length=150)),
+                ("status_at", models.DateTimeField(blank=True, null=True)),
+                ("next_run_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("due_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("last_run_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("last_status", models.CharField(blank=True, editable=False, max_length=20)),
+                ("run_count", models.PositiveIntegerField(default=0, editable=False)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "command",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="A shared prompt, instead of one of its own.",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        to="schedules.command",
+                    ),
+                ),
+                (
+                    "repositories",
+                    models.ManyToManyField(blank=True, related_name="schedules", to="schedules.repository"),
+                ),
             ],
             options={
-                'ordering': ('name',),
+                "ordering": ("name",),
             },
         ),
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('trigger', models.CharField(choices=[('schedule', 'schedule'), ('manual', 'by hand'), ('api', 'API'), ('webhook', 'webhook'), ('retry', 'retry'), ('backfill', 'backfill'), ('chain', 'chain')], default='schedule', max_length=20)),
-                ('triggered_by', models.CharField(blank=True, max_length=150)),
-                ('scheduled_for', models.DateTimeField()),
-                ('missed_until', models.DateTimeField(blank=True, null=True)),
-                ('missed_count', models.PositiveIntegerField(default=0)),
-                ('status', models.CharField(choices=[('queued', 'queued'), ('running', 'running'), ('succeeded', 'succeeded'), ('partial', 'partial'), ('failed', 'failed'), ('cancelled', 'cancelled'), ('skipped', 'skipped'), ('missed', 'missed')], default='queued', max_length=20)),
-                ('reason', models.CharField(blank=True, choices=[('ok', 'ok'), ('overlap', 'the run before was still open'), ('paused', 'the schedule was paused'), ('disabled', 'the schedule or repository was disabled'), ('outside_window', 'later than the catch-up window'), ('superseded', 'a later time ran instead'), ('no_items', 'nothing matched'), ('invalid_options', "the schedule can't be run as it is"), ('cancelled', 'cancelled by a person'), ('shutdown', 'Rota was stopped'), ('max_turns', 'turn limit reached'), ('budget', 'money limit reached'), ('rate_limited', 'rate limited'), ('overloaded', "the model's service was overloaded"), ('api_error', "the model's service failed"), ('auth', 'credentials refused'), ('billing', "no credit with the model's service"), ('model_unavailable', 'the model is not to be had'), ('prompt_too_long', 'the prompt was too long'), ('refused', 'the model refused'), ('no_result', 'ended without a result'), ('denied', 'a tool was denied'), ('model_mismatch', 'another model ran'), ('agent_error', 'the agent reported an error'), ('check_failed', 'a check command failed'), ('exit_code', 'non-zero exit code'), ('crashed', 'ended by a signal'), ('timed_out', 'time limit reached'), ('stalled', 'silent for too long'), ('truncated', 'output was cut before the result'), ('exception', 'the function raised an error'), ('program_missing', 'program not found'), ('repository_invalid', 'not a usable repository'), ('fetch_failed', 'the repository could not be fetched'), ('workspace_failed', 'no workspace could be made'), ('disk_full', 'disk full'), ('shim_failed', "the session's shim could not start"), ('worker_died', 'its worker or machine went away'), ('internal', 'a fault in Rota'), ('sessions_failed', 'some sessions did not succeed')], max_length=40)),
-                ('message', models.TextField(blank=True)),
-                ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('is_rehearsal', models.BooleanField(default=False, verbose_name='rehearsed')),
-                ('snapshot', models.JSONField(default=dict)),
-                ('variables', models.JSONField(blank=True, default=dict)),
-                ('commit', models.CharField(blank=True, max_length=64)),
-                ('items_found', models.PositiveIntegerField(default=0)),
-                ('items_processed', models.PositiveIntegerField(default=0)),
-                ('items_skipped', models.PositiveIntegerField(default=0)),
-                ('items_failed', models.PositiveIntegerField(default=0)),
-                ('turns', models.PositiveIntegerField(default=0)),
-                ('input_tokens', models.PositiveBigIntegerField(default=0)),
-                ('output_tokens', models.PositiveBigIntegerField(default=0)),
-                ('cached_tokens', models.PositiveBigIntegerField(default=0)),
-                ('cost_usd', models.DecimalField(decimal_places=6, default=0, max_digits=12, verbose_name='cost (USD)')),
-                ('summary', models.CharField(blank=True, max_length=300)),
-                ('queued_at', models.DateTimeField()),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('repository', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='schedules.repository')),
-                ('retry_of', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='retries', to='schedules.run')),
-                ('schedule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='schedules.schedule')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            ("schedule", "schedule"),
+                            ("manual", "by hand"),
+                            ("api", "API"),
+                            ("webhook", "webhook"),
+                            ("retry", "retry"),
+                            ("backfill", "backfill"),
+                            ("chain", "chain"),
+                        ],
+                        default="schedule",
+                        max_length=20,
+                    ),
+                ),
+                ("triggered_by", models.CharField(blank=True, max_length=150)),
+                ("scheduled_for", models.DateTimeField()),
+                ("missed_until", models.DateTimeField(blank=True, null=True)),
+                ("missed_count", models.PositiveIntegerField(default=0)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "queued"),
+                            ("running", "running"),
+                            ("succeeded", "succeeded"),
+                            ("partial", "partial"),
+                            ("failed", "failed"),
+                            ("cancelled", "cancelled"),
+                            ("skipped", "skipped"),
+                            ("missed", "missed"),
+                        ],
+                        default="queued",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("ok", "ok"),
+                            ("overlap", "the run before was still open"),
+                            ("paused", "the schedule was paused"),
+                            ("disabled", "the schedule or repository was disabled"),
+                            ("outside_window", "later than the catch-up window"),
+                            ("superseded", "a later time ran instead"),
+                            ("no_items", "nothing matched"),
+                            ("invalid_options", "the schedule can't be run as it is"),
+                            ("cancelled", "cancelled by a person"),
+                            ("shutdown", "Rota was stopped"),
+                            ("max_turns", "turn limit reached"),
+                            ("budget", "money limit reached"),
+                            ("rate_limited", "rate limited"),
+                            ("overloaded", "the model's service was overloaded"),
+                            ("api_error", "the model's service failed"),
+                            ("auth", "credentials refused"),
+                            ("billing", "no credit with the model's service"),
+                            ("model_unavailable", "the model is not to be had"),
+                            ("prompt_too_long", "the prompt was too long"),
+                            ("refused", "the model refused"),
+                            ("no_result", "ended without a result"),
+                            ("denied", "a tool was denied"),
+                            ("model_mismatch", "another model ran"),
+                            ("agent_error", "the agent reported an error"),
+                            ("check_failed", "a check command failed"),
+                            ("exit_code", "non-zero exit code"),
+                            ("crashed", "ended by a signal"),
+                            ("timed_out", "time limit reached"),
+                            ("stalled", "silent for too long"),
+                            ("truncated", "output was cut before the result"),
+                            ("exception", "the function raised an error"),
+                            ("program_missing", "program not found"),
+                            ("repository_invalid", "not a usable repository"),
+                            ("fetch_failed", "the repository could not be fetched"),
+                            ("workspace_failed", "no workspace could be made"),
+                            ("disk_full", "disk full"),
+                            ("shim_failed", "the session's shim could not start"),
+                            ("worker_died", "its worker or machine went away"),
+                            ("internal", "a fault in Rota"),
+                            ("sessions_failed", "some sessions did not succeed"),
+                        ],
+                        max_length=40,
+                    ),
+                ),
+                ("message", models.TextField(blank=True)),
+                ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("is_rehearsal", models.BooleanField(default=False, verbose_name="rehearsed")),
+                ("snapshot", models.JSONField(default=dict)),
+                ("variables", models.JSONField(blank=True, default=dict)),
+                ("commit", models.CharField(blank=True, max_length=64)),
+                ("items_found", models.PositiveIntegerField(default=0)),
+                ("items_processed", models.PositiveIntegerField(default=0)),
+                ("items_skipped", models.PositiveIntegerField(default=0)),
+                ("items_failed", models.PositiveIntegerField(default=0)),
+                ("turns", models.PositiveIntegerField(default=0)),
+                ("input_tokens", models.PositiveBigIntegerField(default=0)),
+                ("output_tokens", models.PositiveBigIntegerField(default=0)),
+                ("cached_tokens", models.PositiveBigIntegerField(default=0)),
+                (
+                    "cost_usd",
+                    models.DecimalField(decimal_places=6, default=0, max_digits=12, verbose_name="cost (USD)"),
+                ),
+                ("summary", models.CharField(blank=True, max_length=300)),
+                ("queued_at", models.DateTimeField()),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "repository",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs",
+                        to="schedules.repository",
+                    ),
+                ),
+                (
+                    "retry_of",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="retries",
+                        to="schedules.run",
+                    ),
+                ),
+                (
+                    "schedule",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="schedules.schedule"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.CreateModel(
-            name='Session',
+            name="Session",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField(default=1, help_text='Its place in the run, from 1.')),
-                ('item_key', models.CharField(default='prompt', help_text='Such as issue/12, codebase, prompt.', max_length=100)),
-                ('item', models.JSONField(blank=True, default=dict)),
-                ('status', models.CharField(choices=[('queued', 'queued'), ('running', 'running'), ('succeeded', 'succeeded'), ('failed', 'failed'), ('timed_out', 'timed out'), ('cancelled', 'cancelled'), ('lost', 'lost')], default='queued', max_length=20)),
-                ('reason', models.CharField(blank=True, choices=[('ok', 'ok'), ('overlap', 'the run before was still open'), ('paused', 'the schedule was paused'), ('disabled', 'the schedule or repository was disabled'), ('outside_window', 'later than the catch-up window'), ('superseded', 'a later time ran instead'), ('no_items', 'nothing matched'), ('invalid_options', "the schedule can't be run as it is"), ('cancelled', 'cancelled by a person'), ('shutdown', 'Rota was stopped'), ('max_turns', 'turn limit reached'), ('budget', 'money limit reached'), ('rate_limited', 'rate limited'), ('overloaded', "the model's service was overloaded"), ('api_error', "the model's service failed"), ('auth', 'credentials refused'), ('billing', "no credit with the model's service"), ('model_unavailable', 'the model is not to be had'), ('prompt_too_long', 'the prompt was too long'), ('refused', 'the model refused'), ('no_result', 'ended without a result'), ('denied', 'a tool was denied'), ('model_mismatch', 'another model ran'), ('agent_error', 'the agent reported an error'), ('check_failed', 'a check command failed'), ('exit_code', 'non-zero exit code'), ('crashed', 'ended by a signal'), ('timed_out', 'time limit reached'), ('stalled', 'silent for too long'), ('truncated', 'output was cut before the result'), ('exception', 'the function raised an error'), ('program_missing', 'program not found'), ('repository_invalid', 'not a usable repository'), ('fetch_failed', 'the repository could not be fetched'), ('workspace_failed', 'no workspace could be made'), ('disk_full', 'disk full'), ('shim_failed', "the session's shim could not start"), ('worker_died', 'its worker or machine went away'), ('internal', 'a fault in Rota'), ('sessions_failed', 'some sessions did not succeed')], max_length=40)),
-                ('message', models.TextField(blank=True)),
-                ('priority', models.SmallIntegerField(default=0)),
-                ('is_rehearsal', models.BooleanField(default=False, verbose_name='rehearsed')),
-                ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('cancel_requested_by', models.CharField(blank=True, max_length=150)),
-                ('queued_at', models.DateTimeField()),
-                ('admitted_at', models.DateTimeField(blank=True, null=True)),
-                ('claimed_at', models.DateTimeField(blank=True, null=True)),
-                ('started_at', models.DateTimeField(blank=True, help_text='When its process started.', null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('worker_name', models.CharField(blank=True, max_length=200)),
-                ('hostname', models.CharField(blank=True, max_length=200)),
-                ('pid', models.PositiveIntegerField(blank=True, help_text='Its shim.', null=True)),
-                ('start_ticks', models.BigIntegerField(blank=True, null=True)),
-                ('boot_id', models.CharField(blank=True, max_length=40)),
-                ('task_id', models.CharField(blank=True, help_text='The Celery task that ran it.', max_length=255)),
-                ('agent_session_id', models.UUIDField(default=uuid.uuid4)),
-                ('prompt', models.TextField(blank=True)),
-                ('model_asked', models.CharField(blank=True, max_length=100)),
-                ('model', models.CharField(blank=True, max_length=100, verbose_name='model that ran')),
-                ('program_version', models.CharField(blank=True, max_length=100)),
-                ('turns', models.PositiveIntegerField(default=0)),
-                ('input_tokens', models.PositiveBigIntegerField(default=0)),
-                ('output_tokens', models.PositiveBigIntegerField(default=0)),
-                ('cached_tokens', models.PositiveBigIntegerField(default=0)),
-                ('cost_usd', models.DecimalField(decimal_places=6, default=0, max_digits=12, verbose_name='cost (USD)')),
-                ('activity', models.CharField(blank=True, help_text='What it does right now.', max_length=200)),
-                ('denied', models.JSONField(blank=True, default=list, help_text='Tools that it asked for and did not get.')),
-                ('exit_code', models.IntegerField(blank=True, null=True)),
-                ('summary', models.CharField(blank=True, max_length=300)),
-                ('result', models.TextField(blank=True)),
-                ('base_commit', models.CharField(blank=True, max_length=64)),
-                ('head_commit', models.CharField(blank=True, max_length=64)),
-                ('branch', models.CharField(blank=True, help_text="Kept in the repository's cache.", max_length=250)),
-                ('patch', models.TextField(blank=True, help_text='What it changed, as a patch; cut where it is very long.')),
-                ('patch_bytes', models.PositiveBigIntegerField(default=0)),
-                ('commits', models.PositiveIntegerField(default=0)),
-                ('files_changed', models.PositiveIntegerField(default=0)),
-                ('insertions', models.PositiveIntegerField(default=0)),
-                ('deletions', models.PositiveIntegerField(default=0)),
-                ('folder', models.CharField(blank=True, help_text="Below the sessions' folder of its machine.", max_length=300)),
-                ('repository', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='sessions', to='schedules.repository')),
-                ('resumed_from', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='schedules.session')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sessions', to='schedules.run')),
-                ('schedule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sessions', to='schedules.schedule')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField(default=1, help_text="Its place in the run, from 1.")),
+                (
+                    "item_key",
+                    models.CharField(default="prompt", help_text="Such as issue/12, codebase, prompt.", max_length=100),
+                ),
+                ("item", models.JSONField(blank=True, default=dict)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "queued"),
+                            ("running", "running"),
+                            ("succeeded", "succeeded"),
+                            ("failed", "failed"),
+                            ("timed_out", "timed out"),
+                            ("cancelled", "cancelled"),
+                            ("lost", "lost"),
+                        ],
+                        default="queued",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("ok", "ok"),
+                            ("overlap", "the run before was still open"),
+                            ("paused", "the schedule was paused"),
+                            ("disabled", "the schedule or repository was disabled"),
+                            ("outside_window", "later than the catch-up window"),
+                            ("superseded", "a later time ran instead"),
+                            ("no_items", "nothing matched"),
+                            ("invalid_options", "the schedule can't be run as it is"),
+                            ("cancelled", "cancelled by a person"),
+                            ("shutdown", "Rota was stopped"),
+                            ("max_turns", "turn limit reached"),
+                            ("budget", "money limit reached"),
+                            ("rate_limited", "rate limited"),
+                            ("overloaded", "the model's service was overloaded"),
+                            ("api_error", "the model's service failed"),
+                            ("auth", "credentials refused"),
+                            ("billing", "no credit with the model's service"),
+                            ("model_unavailable", "the model is not to be had"),
+                            ("prompt_too_long", "the prompt was too long"),
+                            ("refused", "the model refused"),
+                            ("no_result", "ended without a result"),
+                            ("denied", "a tool was denied"),
+                            ("model_mismatch", "another model ran"),
+                            ("agent_error", "the agent reported an error"),
+                            ("check_failed", "a check command failed"),
+                            ("exit_code", "non-zero exit code"),
+                            ("crashed", "ended by a signal"),
+                            ("timed_out", "time limit reached"),
+                            ("stalled", "silent for too long"),
+                            ("truncated", "output was cut before the result"),
+                            ("exception", "the function raised an error"),
+                            ("program_missing", "program not found"),
+                            ("repository_invalid", "not a usable repository"),
+                            ("fetch_failed", "the repository could not be fetched"),
+                            ("workspace_failed", "no workspace could be made"),
+                            ("disk_full", "disk full"),
+                            ("shim_failed", "the session's shim could not start"),
+                            ("worker_died", "its worker or machine went away"),
+                            ("internal", "a fault in Rota"),
+                            ("sessions_failed", "some sessions did not succeed"),
+                        ],
+                        max_length=40,
+                    ),
+                ),
+                ("message", models.TextField(blank=True)),
+                ("priority", models.SmallIntegerField(default=0)),
+                ("is_rehearsal", models.BooleanField(default=False, verbose_name="rehearsed")),
+                ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("cancel_requested_by", models.CharField(blank=True, max_length=150)),
+                ("queued_at", models.DateTimeField()),
+                ("admitted_at", models.DateTimeField(blank=True, null=True)),
+                ("claimed_at", models.DateTimeField(blank=True, null=True)),
+                ("started_at", models.DateTimeField(blank=True, help_text="When its process started.", null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("worker_name", models.CharField(blank=True, max_length=200)),
+                ("hostname", models.CharField(blank=True, max_length=200)),
+                ("pid", models.PositiveIntegerField(blank=True, help_text="Its shim.", null=True)),
+                ("start_ticks", models.BigIntegerField(blank=True, null=True)),
+                ("boot_id", models.CharField(blank=True, max_length=40)),
+                ("task_id", models.CharField(blank=True, help_text="The Celery task that ran it.", max_length=255)),
+                ("agent_session_id", models.UUIDField(default=uuid.uuid4)),
+                ("prompt", models.TextField(blank=True)),
+                ("model_asked", models.CharField(blank=True, max_length=100)),
+                ("model", models.CharField(blank=True, max_length=100, verbose_name="model that ran")),
+                ("program_version", models.CharField(blank=True, max_length=100)),
+                ("turns", models.PositiveIntegerField(default=0)),
+                ("input_tokens", models.PositiveBigIntegerField(default=0)),
+                ("output_tokens", models.PositiveBigIntegerField(default=0)),
+                ("cached_tokens", models.PositiveBigIntegerField(default=0)),
+                (
+                    "cost_usd",
+                    models.DecimalField(decimal_places=6, default=0, max_digits=12, verbose_name="cost (USD)"),
+                ),
+                ("activity", models.CharField(blank=True, help_text="What it does right now.", max_length=200)),
+                (
+                    "denied",
+                    models.JSONField(blank=True, default=list, help_text="Tools that it asked for and did not get."),
+                ),
+                ("exit_code", models.IntegerField(blank=True, null=True)),
+                ("summary", models.CharField(blank=True, max_length=300)),
+                ("result", models.TextField(blank=True)),
+                ("base_commit", models.CharField(blank=True, max_length=64)),
+                ("head_commit", models.CharField(blank=True, max_length=64)),
+                ("branch", models.CharField(blank=True, help_text="Kept in the repository's cache.", max_length=250)),
+                (
+                    "patch",
+                    models.TextField(blank=True, help_text="What it changed, as a patch; cut where it is very long."),
+                ),
+                ("patch_bytes", models.PositiveBigIntegerField(default=0)),
+                ("commits", models.PositiveIntegerField(default=0)),
+                ("files_changed", models.PositiveIntegerField(default=0)),
+                ("insertions", models.PositiveIntegerField(default=0)),
+                ("deletions", models.PositiveIntegerField(default=0)),
+                (
+                    "folder",
+                    models.CharField(
+                        blank=True, help_text="Below the sessions' folder of its machine.", max_length=300
+                    ),
+                ),
+                (
+                    "repository",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="sessions",
+                        to="schedules.repository",
+                    ),
+                ),
+                (
+                    "resumed_from",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="schedules.session",
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="sessions", to="schedules.run"
+                    ),
+                ),
+                (
+                    "schedule",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="sessions", to="schedules.schedule"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.CreateModel(
-            name='SessionEvent',
+            name="SessionEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('seq', models.PositiveIntegerField()),
-                ('at', models.DateTimeField()),
-                ('kind', models.CharField(max_length=20)),
-                ('text', models.TextField(blank=True)),
-                ('data', models.JSONField(blank=True, default=dict)),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='schedules.session')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("seq", models.PositiveIntegerField()),
+                ("at", models.DateTimeField()),
+                ("kind", models.CharField(max_length=20)),
+                ("text", models.TextField(blank=True)),
+                ("data", models.JSONField(blank=True, default=dict)),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="events", to="schedules.session"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('session', 'seq'),
+                "ordering": ("session", "seq"),
             },
         ),
         migrations.CreateModel(
-            name='WorkerHeartbeat',
+            name="WorkerHeartbeat",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='Such as sessions@host.', max_length=200)),
-                ('kind', models.CharField(choices=[('beat', 'beat'), ('control', 'control'), ('sessions', 'sessions')], max_length=20)),
-                ('hostname', models.CharField(max_length=200)),
-                ('pid', models.PositiveIntegerField()),
-                ('start_ticks', models.BigIntegerField(default=0)),
-                ('boot_id', models.CharField(blank=True, max_length=40)),
-                ('concurrency', models.PositiveIntegerField(default=0, help_text='Sessions at once.')),
-                ('version', models.CharField(blank=True, max_length=100)),
-                ('started_at', models.DateTimeField()),
-                ('last_seen_at', models.DateTimeField()),
-                ('stopped_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(help_text="Such as sessions@host.", max_length=200)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("beat", "beat"), ("control", "control"), ("sessions", "sessions")], max_length=20
+                    ),
+                ),
+                ("hostname", models.CharField(max_length=200)),
+                ("pid", models.PositiveIntegerField()),
+                ("start_ticks", models.BigIntegerField(default=0)),
+                ("boot_id", models.CharField(blank=True, max_length=40)),
+                ("concurrency", models.PositiveIntegerField(default=0, help_text="Sessions at once.")),
+                ("version", models.CharField(blank=True, max_length=100)),
+                ("started_at", models.DateTimeField()),
+                ("last_seen_at", models.DateTimeField()),
+                ("stopped_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'verbose_name': 'worker',
-                'ordering': ('-last_seen_at',),
-                'indexes': [models.Index(fields=['kind', 'last_seen_at'], name='worker_kind_seen')],
-                'constraints': [models.UniqueConstraint(fields=('hostname', 'boot_id', 'pid', 'start_ticks'), name='worker_process_is_unique')],
+                "verbose_name": "worker",
+                "ordering": ("-last_seen_at",),
+                "indexes": [models.Index(fields=["kind", "last_seen_at"], name="worker_kind_seen")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("hostname", "boot_id", "pid", "start_ticks"), name="worker_process_is_unique"
+                    )
+                ],
             },
         ),
         migrations.AddField(
-            model_name='session',
-            name='worker',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='sessions', to='schedules.workerheartbeat'),
+            model_name="session",
+            name="worker",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="sessions",
+                to="schedules.workerheartbeat",
+            ),
         ),
         migrations.AddIndex(
-            model_name='schedule',
-            index=models.Index(condition=models.Q(('due_at__isnull', False), ('status', 'active')), fields=['due_at'], name='schedule_due'),
+            model_name="schedule",
+            index=models.Index(
+                condition=models.Q(("due_at__isnull", False), ("status", "active")),
+                fields=["due_at"],
+                name="schedule_due",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='schedule',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ('active', 'paused', 'disabled'))), name='schedule_status_is_known'),
+            model_name="schedule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ("active", "paused", "disabled"))), name="schedule_status_is_known"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='schedule',
-            constraint=models.CheckConstraint(condition=models.Q(('due_at', None), models.Q(('status', 'active'), ('next_run_at__isnull', False)), _connector='OR'), name='schedule_due_only_when_active'),
+            model_name="schedule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("due_at", None), models.Q(("status", "active"), ("next_run_at__isnull", False)), _connector="OR"
+                ),
+                name="schedule_due_only_when_active",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='schedule',
-            constraint=models.CheckConstraint(condition=models.Q(('max_items__gte', 1), ('max_items__lte', 100)), name='schedule_max_items_1_to_100'),
+            model_name="schedule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("max_items__gte", 1), ("max_items__lte", 100)), name="schedule_max_items_1_to_100"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='schedule',
-            constraint=models.CheckConstraint(condition=models.Q(('starts_at', None), ('ends_at', None), ('ends_at__gt', models.F('starts_at')), _connector='OR'), name='schedule_ends_after_it_starts', violation_error_message='The end must be after the start.'),
+            model_name="schedule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("starts_at", None), ("ends_at", None), ("ends_at__gt", models.F("starts_at")), _connector="OR"
+                ),
+                name="schedule_ends_after_it_starts",
+                violation_error_message="The end must be after the start.",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='schedule',
-            constraint=models.CheckConstraint(condition=models.Q(('command', None), ('prompt', ''), _connector='OR'), name='schedule_has_one_prompt', violation_error_message='Choose a command or write a prompt, not both.'),
+            model_name="schedule",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("command", None), ("prompt", ""), _connector="OR"),
+                name="schedule_has_one_prompt",
+                violation_error_message="Choose a command or write a prompt, not both.",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status__in', ('queued', 'running'))), fields=['schedule', 'repository'], name='run_open'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status__in", ("queued", "running"))),
+                fields=["schedule", "repository"],
+                name="run_open",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['schedule', '-id'], name='run_of_schedule'),
+            model_name="run",
+            index=models.Index(fields=["schedule", "-id"], name="run_of_schedule"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['finished_at'], name='run_finished'),
+            model_name="run",
+            index=models.Index(fields=["finished_at"], name="run_finished"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['status', '-id'], name='run_by_status'),
+            model_name="run",
+            index=models.Index(fields=["status", "-id"], name="run_by_status"),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('repository__isnull', False), ('trigger', 'schedule')), fields=('schedule', 'repository', 'scheduled_for'), name='run_fires_once'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("repository__isnull", False), ("trigger", "schedule")),
+                fields=("schedule", "repository", "scheduled_for"),
+                name="run_fires_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('repository__isnull', True), ('trigger', 'schedule')), fields=('schedule', 'scheduled_for'), name='run_fires_once_nowhere'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("repository__isnull", True), ("trigger", "schedule")),
+                fields=("schedule", "scheduled_for"),
+                name="run_fires_once_nowhere",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ('queued', 'running', 'succeeded', 'partial', 'failed', 'cancelled', 'skipped', 'missed'))), name='run_status_is_known'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        ("queued", "running", "succeeded", "partial", "failed", "cancelled", "skipped", "missed"),
+                    )
+                ),
+                name="run_status_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at', None), ('reason', ''), ('status__in', ('queued', 'running'))), models.Q(models.Q(('status__in', ('queued', 'running')), _negated=True), ('finished_at__isnull', False), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='run_finished_has_time_and_reason'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("finished_at", None), ("reason", ""), ("status__in", ("queued", "running"))),
+                    models.Q(
+                        models.Q(("status__in", ("queued", "running")), _negated=True),
+                        ("finished_at__isnull", False),
+                        models.Q(("reason", ""), _negated=True),
+                    ),
+                    _connector="OR",
+                ),
+                name="run_finished_has_time_and_reason",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sessionevent',
-            constraint=models.UniqueConstraint(fields=('session', 'seq'), name='event_seq_is_unique_in_session'),
+            model_name="sessionevent",
+            constraint=models.UniqueConstraint(fields=("session", "seq"), name="event_seq_is_unique_in_session"),
         ),
         migrations.AddIndex(
-            model_name='session',
-            index=models.Index(condition=models.Q(('admitted_at', None), ('status', 'queued')), fields=['-priority', 'id'], name='session_waiting'),
+            model_name="session",
+            index=models.Index(
+                condition=models.Q(("admitted_at", None), ("status", "queued")),
+                fields=["-priority", "id"],
+                name="session_waiting",
+            ),
         ),
         migrations.AddIndex(
-            model_name='session',
-            index=models.Index(condition=models.Q(('status__in', ('queued', 'running'))), fields=['status', 'schedule'], name='session_open'),
+            model_name="session",
+            index=models.Index(
+                condition=models.Q(("status__in", ("queued", "running"))),
+                fields=["status", "schedule"],
+                name="session_open",
+            ),
         ),
         migrations.AddIndex(
-            model_name='session',
-            index=models.Index(fields=['schedule', 'repository', '-id'], name='session_of_schedule'),
+            model_name="session",
+            index=models.Index(fields=["schedule", "repository", "-id"], name="session_of_schedule"),
         ),
         migrations.AddConstraint(
-            model_name='session',
-            constraint=models.UniqueConstraint(fields=('run', 'number'), name='session_number_is_unique_in_run'),
+            model_name="session",
+            constraint=models.UniqueConstraint(fields=("run", "number"), name="session_number_is_unique_in_run"),
         ),
         migrations.AddConstraint(
-            model_name='session',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ('queued', 'running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'lost'))), name='session_status_is_known'),
+            model_name="session",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("status__in", ("queued", "running", "succeeded", "failed", "timed_out", "cancelled", "lost"))
+                ),
+                name="session_status_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='session',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at', None), ('reason', ''), ('status__in', ('queued', 'running'))), models.Q(models.Q(('status__in', ('queued', 'running')), _negated=True), ('finished_at__isnull', False), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='session_finished_has_time_and_reason'),
+            model_name="session",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("finished_at", None), ("reason", ""), ("status__in", ("queued", "running"))),
+                    models.Q(
+                        models.Q(("status__in", ("queued", "running")), _negated=True),
+                        ("finished_at__isnull", False),
+                        models.Q(("reason", ""), _negated=True),
+                    ),
+                    _connector="OR",
+                ),
+                name="session_finished_has_time_and_reason",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='session',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'running'), _negated=True), ('claimed_at__isnull', False), _connector='OR'), name='session_running_was_claimed'),
+            model_name="session",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "running"), _negated=True), ("claimed_at__isnull", False), _connector="OR"
+                ),
+                name="session_running_was_claimed",
+            ),
         ),
     ]

@@ -15,7 +15,7 @@ index 1111111..2222222 100644
  def total(lines):
 -    return sum(lines)
 +    return round(sum(lines), 2)
- 
+
 --- not a header
 +++ nor this
 @@ -40 +40,2 @@

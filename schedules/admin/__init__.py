@@ -1,0 +1,17 @@
+"""The console: Django's admin in Unfold's looks. Importing it registers the pages."""
+
+from django.contrib import admin
+
+from schedules.admin import (
+    commands,
+    machinery,
+    repositories,
+    runs,
+    schedules,
+    sessions,
+    workers,
+)
+
+admin.site.index_title = "Dashboard"
+
+__all__ = ["commands", "machinery", "repositories", "runs", "schedules", "sessions", "workers"]

@@ -1,0 +1,398 @@
+"""The list of schedules and their form."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from schedules import firing, steering
+from schedules.admin.outcomes import latest_runs
+from schedules.admin.schedule_form import ScheduleForm
+from schedules.models import Run, Schedule
+from tests.schedules.admin.forms import errors_of, filled, form_of, submit
+from tests.schedules.factories import make_command, make_repository, make_run, make_schedule
+
+LIST = reverse("admin:schedules_schedule_changelist")
+ADD = reverse("admin:schedules_schedule_add")
+
+
+def page_of(schedule: Schedule) -> str:
+    return reverse("admin:schedules_schedule_change", args=(schedule.pk,))
+
+
+def with_runs(count: int, now: datetime) -> list[Schedule]:
+    shop = make_repository()
+    schedules = []
+    for _ in range(count):
+        schedule = make_schedule(now=now, runner="claude", repositories=[shop])
+        for status in (Run.Status.SUCCEEDED, Run.Status.FAILED, Run.Status.SKIPPED):
+            make_run(schedule, now=now, status=status, repository=shop)
+        schedules.append(schedule)
+    return schedules
+
+
+def test_the_list_costs_the_same_queries_whatever_its_length(console: Client, now: datetime) -> None:
+    with_runs(3, now)
+    console.get(LIST)
+    with CaptureQueriesContext(connection) as few:
+        console.get(LIST)
+    with_runs(27, now)
+    with CaptureQueriesContext(connection) as many:
+        response = console.get(LIST)
+
+    assert response.content.count(b"rota-strip") == 30
+    assert len(many) == len(few)
+
+
+def test_a_row_tells_status_cadence_next_time_and_outcomes(console: Client, now: datetime, settings: Any) -> None:
+    settings.ROTA_REHEARSE = True
+    schedule = make_schedule(
+        "daily-briefing", now=now, runner="claude", cron="30 7 * * *", time_zone="Europe/Paris", model="haiku"
+    )
+    steering.pause([schedule], by="marie", reason="Waits for the lock file", now=now)
+    run = make_run(schedule, now=now, status=Run.Status.FAILED, message="It broke")
+    other = make_schedule("active-one", now=now, cron="30 7 * * *", time_zone="Europe/Paris")
+
+    page = console.get(LIST).content.decode()
+
+    for part in (
+        "Waits for the lock file",
+        "At 07:30",
+        "30 7 * * *",
+        "Europe/Paris",
+        "rehearsed",
+        "haiku",
+        "No API key",
+    ):
+        assert part in page
+    assert reverse("admin:schedules_run_change", args=(run.pk,)) in page
+    assert re.search(r"07:30 \+0[12]:00", page)
+    assert other.next_run_at
+    assert f"{other.next_run_at:%Y-%m-%d %H:%M:%S} UTC" in page
+
+
+def test_without_rehearsal_no_page_speaks_of_it(console: Client, now: datetime, settings: Any) -> None:
+    settings.ROTA_REHEARSE = False
+    make_schedule(now=now, runner="claude")
+
+    page = console.get(LIST).content.decode()
+
+    assert "rehearsed" not in page
+
+
+def test_a_schedule_that_nobody_fires_is_late(console: Client, now: datetime) -> None:
+    make_schedule("forgotten", now=now - timedelta(days=3), cron="* * * * *")
+    make_schedule("prompt", now=now, cron="0 0 1 1 *")
+
+    page = console.get(LIST).content.decode()
+
+    assert page.count("rota-is-late") == 1
+    assert "Is beat running?" in page
+
+
+def test_the_strip_has_the_last_20_runs_and_no_more(now: datetime, db: None) -> None:
+    long, short = make_schedule(now=now), make_schedule(now=now)
+    runs = [make_run(long, now=now, status=Run.Status.SUCCEEDED) for _ in range(25)]
+    last = make_run(short, now=now)
+
+    latest = latest_runs([long.pk, short.pk])
+
+    assert [run.pk for run in latest[long.pk]] == [run.pk for run in reversed(runs)][:20]
+    assert [run.pk for run in latest[short.pk]] == [last.pk]
+
+
+def test_the_list_can_be_filtered_and_searched(console: Client, now: datetime) -> None:
+    make_schedule("one", now=now)
+    make_schedule("two", now=now, runner="claude")
+
+    assert [row.name for row in console.get(LIST, {"runner": "claude"}).context["cl"].result_list] == ["two"]
+    assert [row.name for row in console.get(LIST, {"q": "one"}).context["cl"].result_list] == ["one"]
+    assert [row.name for row in console.get(LIST, {"status__exact": "paused"}).context["cl"].result_list] == []
+
+
+def test_a_cron_line_that_can_not_be_read_does_not_break_a_page(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now, status="paused")
+    Schedule.objects.filter(pk=schedule.pk).update(cron="every full moon", time_zone="Mars/Olympus")
+
+    assert "Can&#x27;t be read" in console.get(LIST).content.decode()
+    assert console.get(page_of(schedule)).status_code == 200
+
+
+# --- The form -----------------------------------------------------------------------------------
+
+
+def test_a_schedule_is_added_as_people_write_it(console: Client, now: datetime) -> None:
+    shop = make_repository("shop")
+
+    response = submit(
+        console,
+        ADD,
+        name="report",
+        runner="script",
+        argv="python3\ntools/report.py\n--title\nTwo words",
+        environment="DAYS=7\nMODE=a=b",
+        repositories=[shop.pk],
+        cron="*/10 * * * *",
+        time_zone="Asia/Tokyo",
+        timeout="1h 30m",
+        silence="",
+        jitter="",
+        catch_up="0",
+    )
+
+    assert response.status_code == 302, errors_of(response)
+    schedule = Schedule.objects.get(name="report")
+    assert schedule.argv == ["python3", "tools/report.py", "--title", "Two words"]
+    assert schedule.environment == {"DAYS": "7", "MODE": "a=b"}
+    assert (schedule.timeout, schedule.silence, schedule.jitter, schedule.catch_up) == (
+        timedelta(minutes=90),
+        None,
+        timedelta(),
+        timedelta(),
+    )
+    assert list(schedule.repositories.all()) == [shop]
+    assert schedule.next_run_at
+    assert now < schedule.next_run_at <= now + timedelta(minutes=11)
+    assert schedule.status_by == "olive"
+
+
+def test_a_schedule_can_be_added_paused(console: Client) -> None:
+    submit(console, ADD, name="later", runner="script", argv="true", cron="@daily", status="paused")
+
+    schedule = Schedule.objects.get(name="later")
+    assert (schedule.status, schedule.due_at) == (Schedule.Status.PAUSED, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("name", {"name": "Not A Slug"}),
+        ("name", {"name": "taken"}),
+        ("prompt", {"runner": "claude", "prompt": ""}),
+        ("prompt", {"runner": "claude", "prompt": "See {{ nothing }}"}),
+        ("prompt", {"runner": "claude", "prompt": "See {{ var.tone }}"}),
+        ("prompt", {"runner": "script", "argv": "true", "prompt": "Hello"}),
+        ("argv", {"runner": "script", "argv": "", "prompt": ""}),
+        ("function", {"runner": "function", "function": "", "prompt": ""}),
+        ("runner", {"runner": "abacus"}),
+        ("cron", {"cron": "every morning"}),
+        ("cron", {"cron": "0 0 31 2 *"}),
+        ("cron", {"cron": "*/0 * * * *"}),
+        ("time_zone", {"time_zone": "Mars/Olympus"}),
+        ("time_zone", {"time_zone": ""}),
+        ("timeout", {"timeout": "30"}),
+        ("timeout", {"timeout": "9d"}),
+        ("silence", {"silence": "soon"}),
+        ("catch_up", {"catch_up": "60d"}),
+        ("max_items", {"max_items": "101"}),
+        ("max_sessions", {"max_sessions": "0"}),
+        ("environment", {"environment": "NO EQUALS"}),
+        ("environment", {"environment": "1A=x"}),
+        ("variables", {"variables": "a-b=x"}),
+        ("arguments", {"arguments": "{not json"}),
+        ("arguments", {"arguments": "[1]"}),
+        ("rehearsal_script", {"rehearsal_script": "{}"}),
+        ("repositories", {"target": "codebase"}),
+        ("ends_at", {"starts_at": "2030-01-02 10:00", "ends_at": "2030-01-02 09:00"}),
+        ("setting_sources", {"setting_sources": ["everywhere"]}),
+        ("secrets", {"secrets": ["NOT_SET"]}),
+    ],
+)
+def test_a_refusal_stands_at_its_field(now: datetime, db: None, field: str, changes: dict[str, Any]) -> None:
+    make_schedule("taken", now=now)
+
+    errors = ScheduleForm(written(**changes)).errors
+
+    assert set(errors) == {field}
+    assert all(errors[field])
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    """The form of a new agent's schedule, filled in, with these controls changed."""
+    good = {"name": "new", "runner": "claude", "prompt": "Hello", "model": "haiku", "cron": "0 9 * * *"}
+    return {**filled(ScheduleForm()), **good, **changes}
+
+
+def test_a_form_that_is_refused_is_shown_again_with_what_was_typed(console: Client) -> None:
+    response = submit(console, ADD, name="new", runner="script", argv="", environment="NO EQUALS", timeout="soon")
+
+    assert set(errors_of(response)) == {"argv", "environment", "timeout"}
+    assert "NO EQUALS" in response.content.decode()
+    assert not Schedule.objects.exists()
+
+
+def test_a_command_and_a_prompt_are_one_too_many(db: None) -> None:
+    make_command("review", target="custom")
+
+    assert set(ScheduleForm(written(command="review")).errors) == {"prompt"}
+
+
+def test_a_repository_without_a_forge_has_no_issues_to_work_on(db: None, settings: Any) -> None:
+    settings.ROTA_TARGETS = {**settings.ROTA_TARGETS, "issues": "of a later day"}
+    shop, hub = make_repository("shop"), make_repository("hub", forge="github")
+    make_command("issue/fix", target="issues", prompt="Fix {{ number }}.")
+
+    form = ScheduleForm(written(prompt="", target="issues", command="issue/fix", repositories=[shop.pk, hub.pk]))
+
+    assert list(form.errors) == ["repositories"]
+    assert "shop: has no forge" in form.errors["repositories"][0]
+
+
+def test_a_target_that_this_rota_has_not_is_not_on_offer(db: None, settings: Any) -> None:
+    settings.ROTA_TARGETS = {"custom": "x"}
+
+    assert 'value="issues"' not in str(ScheduleForm()["target"])
+
+
+def test_an_edit_writes_only_what_it_changed(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now, description="old")
+    data = filled(form_of(console.get(page_of(schedule)))) | {"description": "new"}
+    # While the form is open, beat fires the schedule and its run ends.
+    moved = now + timedelta(days=3)
+    Schedule.objects.filter(pk=schedule.pk).update(
+        next_run_at=moved, due_at=moved, last_run_at=now, last_status="succeeded", run_count=7
+    )
+
+    with CaptureQueriesContext(connection) as queries:
+        console.post(page_of(schedule), data)
+
+    (written,) = [query["sql"] for query in queries if query["sql"].startswith('UPDATE "schedules_schedule"')]
+    assert set(re.findall(r'"(\w+)" = ', written.partition(" WHERE ")[0])) == {"description", "updated_at"}
+    if connection.features.has_select_for_update:
+        assert any("FOR UPDATE" in query["sql"] for query in queries)
+    after = Schedule.objects.get(pk=schedule.pk)
+    assert after.description == "new"
+    assert (after.next_run_at, after.due_at, after.last_run_at) == (moved, moved, now)
+    assert (after.last_status, after.run_count) == ("succeeded", 7)
+
+
+def test_an_edit_does_not_undo_a_pause_that_came_meanwhile(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now)
+    data = filled(form_of(console.get(page_of(schedule)))) | {"cron": "0 10 * * *"}
+    steering.pause([schedule], by="marie", reason="Holidays", now=now)
+
+    assert console.post(page_of(schedule), data).status_code == 302
+
+    after = Schedule.objects.get(pk=schedule.pk)
+    assert (after.cron, after.status, after.status_reason, after.due_at) == ("0 10 * * *", "paused", "Holidays", None)
+
+
+def test_a_new_time_is_planned_from_now_and_never_fires_the_past(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now - timedelta(days=30), cron="0 9 1 1 *")
+
+    submit(console, page_of(schedule), cron="* * * * *")
+
+    after = Schedule.objects.get(pk=schedule.pk)
+    assert after.due_at
+    assert after.due_at > now
+    assert firing.fire_due(now=now).runs == 0
+
+
+def test_saving_without_a_change_writes_nothing(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now, runner="claude", allowed_tools=["Read", "Bash(git log *)"])
+    before = Schedule.objects.values().get(pk=schedule.pk)
+
+    assert submit(console, page_of(schedule)).status_code == 302
+    assert Schedule.objects.values().get(pk=schedule.pk) == before
+
+
+def test_the_status_has_buttons_and_no_control_on_the_page_of_a_schedule(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now)
+
+    page = console.get(page_of(schedule))
+
+    assert "status" not in form_of(page).fields
+    assert f"{page_of(schedule).removesuffix('change/')}run/" in page.content.decode()
+
+
+def test_the_page_previews_ten_times_in_the_zone_of_the_schedule(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now, cron="0 9 * * *", time_zone="Asia/Kolkata")
+
+    page = console.get(page_of(schedule)).content.decode()
+
+    assert page.count("09:00 +05:30") >= 10
+
+
+def test_what_only_agents_have_is_marked_for_the_page_s_script(console: Client) -> None:
+    page = console.get(ADD).content.decode()
+
+    assert re.search(r'name="model"[^>]*data-rota-when="kind=agent"', page)
+    assert re.search(r'name="argv"[^>]*data-rota-when="kind=script"', page)
+    assert re.search(r'name="function"[^>]*data-rota-when="kind=function"', page)
+    assert "&quot;claude&quot;: &quot;agent&quot;" in page
+
+
+def test_a_runner_that_is_gone_stays_on_show_with_its_problem(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now)
+    Schedule.objects.filter(pk=schedule.pk).update(runner="abacus")
+
+    errors = errors_of(submit(console, page_of(schedule), description="x"))
+
+    assert "There is no runner “abacus”" in errors["runner"][0]
+
+
+def test_secrets_on_offer_are_those_that_are_set(console: Client, settings: Any) -> None:
+    settings.ROTA_SECRETS = {"NPM_TOKEN": "s3cret-value"}
+
+    page = console.get(ADD).content.decode()
+
+    assert "NPM_TOKEN" in page
+    assert "s3cret-value" not in page
+
+
+# --- The preview --------------------------------------------------------------------------------
+
+PREVIEW = reverse("admin:schedules_schedule_preview")
+
+
+def test_the_preview_tells_words_and_times(console: Client) -> None:
+    told = console.get(PREVIEW, {"cron": "0 9 * * 1-5", "time_zone": "Europe/Paris"}).json()
+
+    assert told["words"] == "At 09:00, from Monday to Friday"
+    assert len(told["times"]) == 10
+    assert re.search(r"09:00 \+0[12]:00", told["times"][0]["zoned"])
+    assert datetime.fromisoformat(told["times"][0]["at"]).tzinfo == UTC
+    assert told["problem"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"cron": "every morning", "time_zone": "UTC"}, "cron"),
+        ({"cron": "0 9 * * *", "time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"cron": "0 0 31 2 *", "time_zone": "UTC"}, "cron"),
+        ({"cron": "0 9 * * *"}, "time_zone"),
+        ({"cron": "9" * 5000, "time_zone": "UTC"}, "cron"),
+    ],
+)
+def test_the_preview_tells_what_is_wrong_and_where(console: Client, query: dict[str, str], field: str) -> None:
+    told = console.get(PREVIEW, query).json()
+
+    assert told["problem"]["field"] == field
+    assert told["problem"]["message"]
+    assert told["times"] == []
+
+
+def test_the_preview_keeps_within_start_and_end(console: Client) -> None:
+    query = {
+        "cron": "0 9 * * *",
+        "time_zone": "UTC",
+        "starts_at_0": "2040-01-01",
+        "starts_at_1": "08:00",
+        "ends_at_0": "2040-01-03",
+        "ends_at_1": "10:00:00",
+    }
+
+    told = console.get(PREVIEW, query).json()
+
+    assert [time["utc"] for time in told["times"]] == [f"2040-01-0{day} 09:00:00 UTC" for day in (1, 2, 3)]
+    assert len(console.get(PREVIEW, query | {"ends_at_0": "yesterday"}).json()["times"]) == 10
+
+
+def test_the_preview_of_nothing_is_by_hand(console: Client) -> None:
+    assert console.get(PREVIEW, {"cron": " ", "time_zone": "UTC"}).json()["words"] == "Only by hand"
