@@ -28,7 +28,6 @@ class Instance:
 
     def __init__(self, var: Path) -> None:
         self._file = var / "up.json"
-        self._url = ""
         self._processes: dict[str, ProcessIdentity] = {}
 
     def __enter__(self) -> Self:

@@ -2,8 +2,7 @@
 
 The loop is our own, with honcho's printer and colours. Honcho's manager ends all programs at once
 and kills after five seconds, where the broker has to go last and sessions want their time to end;
-it keeps one more process per program; and its signal handler prints, which raises an error when
-the signal arrives while a line is printed.
+and it keeps one more process per program, which with their programs go on when it is killed.
 """
 
 import codecs

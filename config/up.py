@@ -13,6 +13,7 @@ import secrets
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import django
 from django.conf import settings
@@ -23,13 +24,15 @@ from config import env, valkey
 from config.celery import app
 from config.instance import AlreadyRuns, Instance
 from config.supervisor import Program, Stopping, Supervisor
+from runners import kill
 
 # Seconds. A slow machine needs ten to import everything five times.
 _BROKER_WITHIN = 10.0
 _PAGE_WITHIN = 60.0
 _READY_WITHIN = 60.0
 
-_QUIET = {"PYTHONUNBUFFERED": "1", "LOG_TIMES": "false", "CELERY_SKIP_CHECKS": "true"}
+_SESSIONS = "sessions"
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "LOG_TIMES": "false", "CELERY_SKIP_CHECKS": "true"}
 
 
 class Refused(Exception):
@@ -60,7 +63,7 @@ class Address:
 
     def _status(self, path: str) -> int:
         """With which the page answers; 0 when it does not within a few seconds."""
-        name = settings.ALLOWED_HOSTS[0].lstrip(".*") or "localhost"
+        name = "".join(settings.ALLOWED_HOSTS[:1]).lstrip(".*") or "localhost"
         connection = http.client.HTTPConnection(self._reachable_host, self.port, timeout=5)
         try:
             connection.request("GET", path, headers={"Host": name})
@@ -109,7 +112,7 @@ def _run(instance: Instance) -> int:
             start(others)
             if not supervisor.wait_until(address.shows_login, within=_PAGE_WITHIN):
                 raise Refused(f"{address.url} does not answer: the lines above may say why.")
-            supervisor.say(_welcome(address, is_new=is_new))
+            supervisor.say(_welcome(address, password=_first_account() if is_new else ""))
             if supervisor.wait_until(address.is_ready, within=_READY_WITHIN):
                 supervisor.say("Beat and workers are at work.")
             else:
@@ -117,6 +120,8 @@ def _run(instance: Instance) -> int:
             supervisor.run()
         except Stopping:
             supervisor.say("Stopping.")
+    if supervisor.fallen != _SESSIONS:  # else they wait for the next worker, under their shims
+        _end_sessions(settings.ROTA_SESSIONS_DIR)
     return 1 if supervisor.fallen else 0
 
 
@@ -173,11 +178,18 @@ def _others(address: Address) -> list[Program]:
         *("--concurrency", "4"),
     ]
     return [
-        Program("web", web, _QUIET),
-        Program("sessions", sessions, _QUIET | {"ROTA_END_SESSIONS_ON_EXIT": "true"}),
-        Program("control", control, _QUIET),
-        Program("beat", [*celery, "beat"], _QUIET),
+        Program("web", web, _ENVIRONMENT),
+        Program(_SESSIONS, sessions, _ENVIRONMENT | {"ROTA_END_SESSIONS_ON_EXIT": "true"}),
+        Program("control", control, _ENVIRONMENT),
+        Program("beat", [*celery, "beat"], _ENVIRONMENT),
     ]
+
+
+def _end_sessions(folder: Path) -> None:
+    """End what is left of sessions whose worker got no time to do it."""
+    for session in folder.glob("[0-9]*"):
+        if (session / "process.json").exists() and not (session / "ending.json").exists():
+            kill(session)
 
 
 def _prepare(supervisor: Supervisor) -> bool:
@@ -215,11 +227,11 @@ def _first_account() -> str:
     return password
 
 
-def _welcome(address: Address, *, is_new: bool) -> str:
+def _welcome(address: Address, *, password: str) -> str:
     lines = [f"Rota is at {address.url}"]
-    if is_new:
+    if password:
         lines += [
-            f"Log in as admin with the password {_first_account()}",
+            f"Log in as admin with the password {password}",
             "It is shown this once; bin/manage changepassword admin sets another.",
         ]
     if settings.ROTA_REHEARSE:

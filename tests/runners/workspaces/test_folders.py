@@ -72,6 +72,7 @@ def test_what_can_not_be_removed_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(WorkspaceError, match="could not be removed"):
         remove(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()  # a half is never found under the name of the whole
 
 
 def test_a_folder_comes_to_be_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -42,17 +42,19 @@ def test_live_and_young_workspaces_stay(checkout: Checkout, acme: Cache, tmp_pat
     os.utime(old.folder, (1000, 1000))
     os.utime(live.folder, (1000, 1000))
     root = tmp_path / "workspaces"
-    reaped = reap(root, acme, before=later - timedelta(hours=1), into=tmp_path, live={live.folder.name})
+    (root / ".w8.0123abcd.new").mkdir()
+    os.utime(root / ".w8.0123abcd.new", (1000, 1000))
+    reaped = reap(root, acme, before=later - timedelta(hours=1), into=tmp_path, live={live.folder.name, "w8"})
     assert [entry.name for entry in reaped] == [old.folder.name]
-    assert names(root) == sorted([live.folder.name, young.folder.name])
+    assert names(root) == sorted([live.folder.name, young.folder.name, ".w8.0123abcd.new"])
 
 
 def test_halves_are_removed_and_never_archived(
     checkout: Checkout, acme: Cache, tmp_path: Path, later: datetime
 ) -> None:
     half_removed, root = checkout(), tmp_path / "workspaces"
-    (half_removed.folder / "workspace.json").unlink()  # as `remove` begins
-    (half_removed.path / "readme.md").unlink()
+    half_removed.folder.rename(root / ".w1.0123abcd.gone")
+    (root / ".w1.0123abcd.gone" / "checkout" / "readme.md").unlink()
     (root / ".w9.0123abcd.new").mkdir()
     reaped = reap(root, acme, before=later, into=tmp_path / "patches")
     assert [(entry.archive, entry.error) for entry in reaped] == [(None, ""), (None, "")]
@@ -62,7 +64,7 @@ def test_halves_are_removed_and_never_archived(
 
 def test_what_is_no_workspace_is_never_touched(acme: Cache, tmp_path: Path, later: datetime) -> None:
     root = tmp_path / "home"
-    (root / "documents").mkdir(parents=True)
+    (root / "documents" / "checkout").mkdir(parents=True)
     (root / "documents" / "precious").touch()
     (root / "file").touch()
     (root / "link").symlink_to(root / "documents")
