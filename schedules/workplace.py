@@ -111,11 +111,13 @@ class Workplace:
 
     def _check_out(self, repository: Repository) -> None:
         run, cache = self._session.run, _cache()
-        url, start = repository.url, repository.default_branch
+        slug, url = repository.slug, repository.url
+        start = repository.default_branch or default_branch(url)
         if not run.commit:
-            start = start or default_branch(url)
-            cache.refresh(repository.slug, url, timeout=settings.ROTA_FETCH_TIMEOUT)
-            run.commit = Run.objects.pin_commit(run.pk, cache.resolve(repository.slug, start))
+            cache.refresh(slug, url, timeout=settings.ROTA_FETCH_TIMEOUT)
+            run.commit = Run.objects.pin_commit(run.pk, cache.resolve(slug, start))
+        if not cache.holds(slug, run.commit):  # another machine pinned it
+            cache.refresh(slug, url, timeout=settings.ROTA_FETCH_TIMEOUT)
         branch = f"rota/{self._snapshot['schedule']}/{run.pk}-{self._session.number}"
         self._workspace = prepare(
             cache,
@@ -190,7 +192,7 @@ class Workplace:
         if self._workspace is None:
             return {}
         kept = archive(self._workspace, _cache(), into=self.folder / PATCH)
-        self.notes += kept.notes
+        self.notes += [*kept.notes, *(f"Not kept: {path}" for path in kept.left_out)]
         return {
             "head_commit": kept.head,
             "branch": kept.branch or "",

@@ -123,6 +123,13 @@ class Cache:
                 return line
         raise RepositoryInvalid(f"{slug} has no branch, tag or commit “{ref}”.")
 
+    def holds(self, slug: str, commit: str) -> bool:
+        """Whether a commit can be checked out without a fetch: a run's commit was fetched on one machine only."""
+        try:
+            return self.resolve(slug, commit) == commit
+        except WorkspaceError:
+            return False
+
     def is_published(self, slug: str, commit: str) -> bool:
         """Whether a commit is part of the forge's branches or tags, and so was not made by a session."""
         try:

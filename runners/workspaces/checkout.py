@@ -3,7 +3,7 @@
     INTO/checkout/        what the session sees and may change, with a .git of its own
     INTO/index            what git knows of the files as they were checked out: Rota tells by it what changed since, and
                           need never believe the session's .git
-    INTO/workspace.json   written last: without it the folder is half made or half removed, and holds no work
+    INTO/workspace.json   what it is
 
 The checkout's git directory has no remote, no hooks and no configuration but ours; it borrows the cache's objects and
 writes its own. It knows all of the forge's branches and tags, so that `git log` works with no network. Neither LFS nor
@@ -69,22 +69,13 @@ class Workspace:
         return Place(git_dir=cache.path(self.slug), work_tree=self.path, index=self.index)
 
     def remove(self) -> None:
-        """Remove all of it. Its record goes first, so that nobody takes what is left for work."""
-        with plain_errors("Removing the workspace"):
-            (self.folder / _RECORD).unlink(missing_ok=True)
+        """Remove all of it."""
         remove(self.folder)
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder holds a whole workspace."""
     return (folder / _RECORD).is_file()
-
-
-def is_remains(folder: Path) -> bool:
-    """Whether a folder is empty, or what is left of a workspace whose removal was interrupted. It holds no work."""
-    return (
-        is_folder(folder) and not is_prepared(folder) and (is_folder(folder / "checkout") or not any(folder.iterdir()))
-    )
 
 
 def prepare(
@@ -105,19 +96,15 @@ def prepare(
     """
     check_branch(branch)
     into = into.absolute()
-    if is_prepared(into):
-        raise WorkspaceError(f"{into} already holds a workspace.")
-    if into.exists() and not is_remains(into):
-        raise WorkspaceError(f"{into} holds something else already.")
+    if into.exists() and (not is_folder(into) or any(into.iterdir())):
+        raise WorkspaceError(f"{into} already holds something.")
     commit = cache.resolve(slug, ref)
-    with plain_errors(f"Preparing a workspace for {slug}"):
-        remove(into)
-        with building(into) as draft:
-            workspace = Workspace(folder=draft, slug=slug, branch=branch, base_commit=commit)
-            _check_out(workspace, cache, timeout=timeout)
-            _write_git_dir(workspace, cache, default_branch=default_branch)
-            record = {"slug": slug, "branch": branch, "base_commit": commit}
-            (draft / _RECORD).write_text(json.dumps(record))
+    with plain_errors(f"Preparing a workspace for {slug}"), building(into) as draft:
+        workspace = Workspace(folder=draft, slug=slug, branch=branch, base_commit=commit)
+        _check_out(workspace, cache, timeout=timeout)
+        _write_git_dir(workspace, cache, default_branch=default_branch)
+        record = {"slug": slug, "branch": branch, "base_commit": commit}
+        (draft / _RECORD).write_text(json.dumps(record))
     return Workspace.open(into)
 
 

@@ -1,4 +1,7 @@
-"""Folders that are made whole or not at all, and removed whatever is in them."""
+"""Folders that come to be, and cease to be, in one step, whatever is in them and whoever is killed meanwhile.
+
+A folder is made, and taken apart, under a name of its own: `.NAME.0123abcd.new` or `.NAME.0123abcd.gone`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from pathlib import Path
 from runners.base import DiskFull, WorkspaceError
 from runners.workspaces.git import environment, plain_errors
 
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(new|gone)")
 _REMOVAL_SECONDS = 600
 _END_SECONDS = 5  # a killed process may first have to finish a write
 
@@ -29,10 +33,11 @@ def building(path: Path) -> Iterator[Path]:
     ended. Only one may build at a path at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in leftovers(path):
-        _end_writers(leftover)
-        remove(leftover)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+    for entry in path.parent.iterdir():
+        if leftover_of(entry) == path.name:
+            _end_writers(entry)
+            remove(entry)
+    draft = _apart(path, "new")
     draft.mkdir(mode=0o700)
     try:
         yield draft
@@ -43,17 +48,11 @@ def building(path: Path) -> Iterator[Path]:
         raise
 
 
-def leftovers(path: Path) -> list[Path]:
-    """The unfinished drafts of the folder at `path`."""
-    draft = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.new")
-    return [entry for entry in path.parent.iterdir() if draft.fullmatch(entry.name)]
-
-
 def remove(path: Path) -> None:
     """Remove a file or folder, also one with read-only parts, and never what a symbolic link points to.
 
-    `rm` rather than `shutil.rmtree`, which recurses: a tree that is 5,000 folders deep ends it. What is not there is
-    fine. Raises WorkspaceError.
+    By `rm`, as `shutil.rmtree` recurses and ends at a tree that is a thousand folders deep. What is not there is fine.
+    Raises WorkspaceError.
     """
     with plain_errors(f"Removing {path.name}"):
         try:
@@ -63,11 +62,22 @@ def remove(path: Path) -> None:
         if not stat.S_ISDIR(mode):
             path.unlink()
             return
+        if leftover_of(path) is None:
+            path = path.rename(_apart(path, "gone"))
         if _run("rm", "-rf", "--", str(path)) == 0:
             return
         _run("chmod", "-R", "u+rwx", "--", str(path))  # follows no link below the folder
         if _run("rm", "-rf", "--", str(path)) != 0:
             raise WorkspaceError(f"{path} could not be removed: something in it can't be changed by this user.")
+
+
+def leftover_of(path: Path) -> str | None:
+    """The name of the folder that is, or was when a worker was killed, being made or removed under this path's name.
+
+    None for a path that is named otherwise.
+    """
+    match = _LEFTOVER.fullmatch(path.name)
+    return match["name"] if match else None
 
 
 def sizes(root: Path) -> dict[str, int]:
@@ -83,6 +93,10 @@ def is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
         return False
+
+
+def _apart(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{kind}")
 
 
 def _end_writers(folder: Path) -> None:

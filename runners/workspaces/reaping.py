@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +10,8 @@ from pathlib import Path
 from runners.base import RunnerError
 from runners.workspaces.archiving import Archive, archive
 from runners.workspaces.cache import Cache
-from runners.workspaces.checkout import Workspace, is_prepared, is_remains
-from runners.workspaces.folders import is_folder, remove
-
-_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.new")
+from runners.workspaces.checkout import Workspace, is_prepared
+from runners.workspaces.folders import is_folder, leftover_of, remove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +29,15 @@ class Reaped:
 def reap(root: Path, cache: Cache, *, before: datetime, into: Path, live: Collection[str] = ()) -> list[Reaped]:
     """Archive and remove the workspaces directly below `root` that were prepared before an instant (aware).
 
-    `live` are the names of folders whose session still runs: they stay, however old. The patch of the workspace `x`
-    becomes `into/x.patch`. What is no workspace, nor the remains of one, is never touched. One that can't be archived
-    stays, and the others are dealt with.
+    `live` are the names of folders whose session still runs: they stay, however old, whole or in the making. The patch
+    of the workspace `x` becomes `into/x.patch`. What is no workspace, nor the remains of one, is never touched. One
+    that can't be archived stays, and the others are dealt with.
     """
     if not root.is_dir():
         return []
     reaped = []
     for folder in sorted(root.iterdir()):
-        if folder.name in live or not _is_due(folder, before):
+        if (leftover_of(folder) or folder.name) in live or not _is_due(folder, before):
             continue
         reaped.append(_reap(folder, cache, into=into / f"{folder.name}.patch"))
     return reaped
@@ -48,7 +45,7 @@ def reap(root: Path, cache: Cache, *, before: datetime, into: Path, live: Collec
 
 def _reap(folder: Path, cache: Cache, *, into: Path) -> Reaped:
     try:
-        if not is_prepared(folder):
+        if leftover_of(folder) is not None:
             remove(folder)
             return Reaped(name=folder.name)
         workspace = Workspace.open(folder)
@@ -62,6 +59,6 @@ def _reap(folder: Path, cache: Cache, *, into: Path) -> Reaped:
 def _is_due(folder: Path, before: datetime) -> bool:
     if not is_folder(folder):
         return False
-    if not (is_prepared(folder) or is_remains(folder) or _DRAFT.fullmatch(folder.name)):
+    if not is_prepared(folder) and leftover_of(folder) is None:
         return False
     return datetime.fromtimestamp(folder.stat().st_mtime, UTC) < before

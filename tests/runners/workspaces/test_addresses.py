@@ -182,10 +182,12 @@ def test_a_repository_with_sha256_is_refused_in_words(repository: Callable[[], S
         cache.refresh("acme", new.url)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_repository_of_another_user_is_refused_with_advice(source: Source) -> None:
     for path in (source.path, source.path / ".git"):
-        os.chown(path, 12345, 12345)
+        try:
+            os.chown(path, 12345, 12345)
+        except PermissionError:
+            pytest.skip("only root can give a folder away")
     with pytest.raises(RepositoryInvalid, match=r"belongs to another user .* safe\.directory"):
         probe(source.url)
 
