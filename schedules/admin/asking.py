@@ -17,7 +17,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from schedules.admin.fields import PairsField
-from schedules.models import Repository, Run, Schedule
+from schedules.models import Repository, Schedule
 from schedules.models.schedule import name_is_plain
 
 DIALOG = {"data-rota-ask": ""}
@@ -79,19 +79,31 @@ class ReasonForm(forms.Form):
     )
 
 
-class RunNowForm(forms.Form):
-    """Where, with which variables, and whether as a rehearsal."""
+class RehearsableForm(forms.Form):
+    """Asks whether to rehearse, where there is a choice: an agent, and a key. `rehearsing`: there is no key."""
 
-    repository = forms.ModelChoiceField(Repository.objects.none(), required=False, widget=UnfoldAdminSelectWidget)
-    variables = PairsField(help_text="<code>NAME=value</code>, one in a line.")
     rehearse = forms.BooleanField(
         required=False,
         widget=UnfoldBooleanWidget,
         help_text="With a scripted model on this machine: no key, no cost, nothing delivered.",
     )
 
-    def __init__(self, *args: Any, schedule: Schedule, rehearse: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, schedule: Schedule, rehearsing: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if rehearsing or not schedule.is_agent:
+            del self.fields["rehearse"]
+
+
+class RunNowForm(RehearsableForm):
+    """Where, with which variables, and whether as a rehearsal."""
+
+    repository = forms.ModelChoiceField(Repository.objects.none(), required=False, widget=UnfoldAdminSelectWidget)
+    variables = PairsField(help_text="<code>NAME=value</code>, one in a line.")
+
+    field_order = ("repository", "variables", "rehearse")
+
+    def __init__(self, *args: Any, schedule: Schedule, **kwargs: Any) -> None:
+        super().__init__(*args, schedule=schedule, **kwargs)
         places = schedule.repositories.filter(enabled=True)
         count = places.count()
         if count < 2:
@@ -102,8 +114,6 @@ class RunNowForm(forms.Form):
             self.fields["variables"].initial = schedule.variables
         else:
             del self.fields["variables"]
-        if not schedule.is_agent or rehearse:
-            del self.fields["rehearse"]
 
 
 class DuplicateForm(forms.Form):
@@ -116,16 +126,3 @@ class DuplicateForm(forms.Form):
         if Schedule.objects.filter(name=name).exists():
             raise forms.ValidationError("There is a schedule of this name.")
         return name
-
-
-class RetryForm(forms.Form):
-    rehearse = forms.BooleanField(
-        required=False,
-        widget=UnfoldBooleanWidget,
-        help_text="With a scripted model on this machine: no key, no cost, nothing delivered.",
-    )
-
-    def __init__(self, *args: Any, run: Run, rehearse: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not run.schedule.is_agent or rehearse:
-            del self.fields["rehearse"]

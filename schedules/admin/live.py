@@ -24,6 +24,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 
 from schedules.admin import transcript
+from schedules.admin.ids import row_id
 from schedules.models import Session, SessionEvent
 from schedules.rendering.display import amount, money, pill
 from schedules.rendering.visible import shorten, visible
@@ -130,9 +131,8 @@ def view(site: AdminSite) -> Any:
         if not await sync_to_async(_may_watch, thread_sensitive=False)(request, site):
             return JsonResponse({"error": "Sign in to the console with the right to view sessions."}, status=403)
         last = request.headers.get("Last-Event-ID") or request.GET.get("after", "")
-        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingHttpResponse(stream(pk, after), content_type="text/event-stream", headers=headers)
+        return StreamingHttpResponse(stream(pk, row_id(last)), content_type="text/event-stream", headers=headers)
 
     return events
 

@@ -9,6 +9,7 @@ from django.contrib.admin import ShowFacets
 from django.db.models import Model
 from django.http import HttpRequest
 
+from schedules.admin.ids import row_id
 from schedules.admin.unfolded import ChangeList, ModelAdmin
 
 BEFORE = "before"
@@ -55,7 +56,7 @@ class NewestFirst(ChippedList):
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
         """Without `before`, which is a place in the list and no filter: a link to another filter begins anew."""
-        self.before = self.before or _number(self.filter_params.pop(BEFORE, [""]))
+        self.before = self.before or row_id(self.filter_params.pop(BEFORE, [""])[-1])
         self.params.pop(BEFORE, None)
         lookups: dict[str, Any] = super().get_filters_params(params)
         return lookups
@@ -74,11 +75,6 @@ class NewestFirst(ChippedList):
         self.show_full_result_count = self.show_admin_actions = False
         self.can_show_all = self.multi_page = False
         self.paginator = _Pages()
-
-
-def _number(values: list[str]) -> int:
-    text = values[-1]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 class RecordAdmin(ModelAdmin[_M]):

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.fields.json import KT
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -22,7 +22,8 @@ from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from schedules import firing, steering
-from schedules.admin.asking import DIALOG, ConfirmForm, RetryForm, ask
+from schedules.admin.asking import DIALOG, ConfirmForm, RehearsableForm, ask
+from schedules.admin.ids import row_id
 from schedules.admin.newest_first import RecordAdmin
 from schedules.models import Run, Session
 from schedules.rendering.display import NOTHING, instant, money, pill, reason_words, took
@@ -74,7 +75,7 @@ class RunAdmin(RecordAdmin[Run]):
         if not self.has_view_permission(request):
             raise PermissionDenied
         rows = Run.objects.select_related("schedule", "repository", "retry_of")
-        run = get_object_or_404(rows, pk=number(object_id))
+        run = get_object_or_404(rows, pk=row_id(object_id))
         sessions = Session.objects.filter(run=run).order_by("number").defer("prompt", "result", "patch")
         context = {
             **self.admin_site.each_context(request),
@@ -145,13 +146,6 @@ def outcome(row: Run | Session) -> SafeString:
     )
 
 
-def number(object_id: str) -> int:
-    """The id in a URL; 404 for anything that is none."""
-    if not (object_id.isascii() and object_id.isdigit() and len(object_id) < 19):
-        raise Http404
-    return int(object_id)
-
-
 def _buttons(request: HttpRequest, run: Run) -> list[dict[str, Any]]:
     if not request.user.has_perm(STEER):
         return []
@@ -197,7 +191,9 @@ def retry(request: HttpRequest, pk: int, model_admin: RunAdmin) -> HttpResponse:
     require_steering(request)
     run = get_object_or_404(Run.objects.select_related("schedule", "repository"), pk=pk)
     posted = request.POST if request.method == "POST" else None
-    form = RetryForm(posted, run=run, rehearse=settings.ROTA_REHEARSE, initial={"rehearse": run.is_rehearsal})
+    form = RehearsableForm(
+        posted, schedule=run.schedule, rehearsing=settings.ROTA_REHEARSE, initial={"rehearse": run.is_rehearsal}
+    )
     if form.is_valid():
         runs = retried(request, run, form)
         if runs:
@@ -214,7 +210,7 @@ def retry(request: HttpRequest, pk: int, model_admin: RunAdmin) -> HttpResponse:
     )
 
 
-def retried(request: HttpRequest, run: Run, form: RetryForm) -> list[Run]:
+def retried(request: HttpRequest, run: Run, form: RehearsableForm) -> list[Run]:
     """The new run; none where policy refuses, and the form says why."""
     known = run.schedule.variables
     try:

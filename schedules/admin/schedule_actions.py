@@ -29,6 +29,7 @@ from schedules.admin.asking import (
     ask,
     back_to,
 )
+from schedules.admin.ids import row_id
 from schedules.admin.unfolded import ModelAdmin, action
 from schedules.models import Repository, Run, Schedule
 from schedules.rendering.display import cadence, utc, zoned
@@ -37,6 +38,12 @@ from schedules.tasks import dispatch
 from schedules.timetable import TimetableError, describe
 
 _PREVIEWED = 10
+# Buttons that have nothing to do in a status.
+_IDLE: dict[str, set[str]] = {
+    Schedule.Status.ACTIVE: {"resume"},
+    Schedule.Status.PAUSED: {"pause"},
+    Schedule.Status.DISABLED: {"run_now", "pause", "disable"},
+}
 
 
 def schedule_url(pk: int) -> str:
@@ -68,16 +75,8 @@ class ScheduleActions(ModelAdmin[Schedule]):
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         """What fits its status."""
         offered = super().get_actions_detail(request, object_id)
-        status = Schedule.objects.filter(pk=object_id).values_list("status", flat=True).first()
-        idle = (
-            {
-                Schedule.Status.ACTIVE: {"resume"},
-                Schedule.Status.PAUSED: {"pause"},
-                Schedule.Status.DISABLED: {"run_now", "pause", "disable"},
-            }.get(Schedule.Status(status), set())
-            if status
-            else set()
-        )
+        status = Schedule.objects.filter(pk=row_id(object_id)).values_list("status", flat=True).first()
+        idle = _IDLE.get(status or "", set())
         return [one for one in offered if one.action_name.removeprefix("schedules_schedule_") not in idle]
 
     @action(
@@ -90,7 +89,7 @@ class ScheduleActions(ModelAdmin[Schedule]):
     )
     def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
         schedule = _schedule(object_id)
-        form = RunNowForm(_posted(request), schedule=schedule, rehearse=settings.ROTA_REHEARSE)
+        form = RunNowForm(_posted(request), schedule=schedule, rehearsing=settings.ROTA_REHEARSE)
         if form.is_valid():
             runs = _triggered(request, schedule, form)
             if runs:
@@ -273,11 +272,7 @@ def _instant(request: HttpRequest, name: str) -> datetime | None:
 
 
 def _schedule(object_id: str) -> Schedule:
-    return get_object_or_404(Schedule.objects.select_related("command"), pk=_number(object_id))
-
-
-def _number(object_id: str) -> int:
-    return int(object_id) if object_id.isascii() and object_id.isdigit() and len(object_id) < 19 else 0
+    return get_object_or_404(Schedule.objects.select_related("command"), pk=row_id(object_id))
 
 
 def _posted(request: HttpRequest) -> Any:

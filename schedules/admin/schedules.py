@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from schedules.admin.deletion import ForgettingAdmin
+from schedules.admin.ids import row_id
 from schedules.admin.newest_first import ChippedList
 from schedules.admin.outcomes import latest_runs
 from schedules.admin.schedule_actions import ScheduleActions
@@ -120,8 +121,8 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        pk = int(object_id) if object_id.isdecimal() else 0
-        context = {"now": timezone.now(), "latest": latest_runs([pk]).get(pk, []) if pk else []}
+        pk = row_id(object_id)
+        context = {"now": timezone.now(), "latest": latest_runs([pk])[pk]}
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     # --- The list ---------------------------------------------------------------------------------

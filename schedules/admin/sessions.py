@@ -24,8 +24,9 @@ from unfold.enums import ActionVariant
 from schedules import steering
 from schedules.admin import live, transcript
 from schedules.admin.asking import ConfirmForm, ask
+from schedules.admin.ids import row_id
 from schedules.admin.newest_first import RecordAdmin
-from schedules.admin.runs import STEER, button, number, outcome, require_steering
+from schedules.admin.runs import STEER, button, outcome, require_steering
 from schedules.models import Session, SessionEvent
 from schedules.rendering import diff
 from schedules.rendering.display import NOTHING, instant, money, took
@@ -81,7 +82,7 @@ class SessionAdmin(RecordAdmin[Session]):
         if not self.has_view_permission(request):
             raise PermissionDenied
         rows = Session.objects.select_related("run", "schedule", "repository", "worker", "resumed_from")
-        session = get_object_or_404(rows, pk=number(object_id))
+        session = get_object_or_404(rows, pk=row_id(object_id))
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

@@ -79,6 +79,7 @@ def test_a_forged_post_is_refused(operator: Any, now: datetime) -> None:
 @pytest.mark.parametrize("object_id", ["999", "nonsense", "9" * 30, "1/../../2"])
 def test_a_schedule_that_is_not_there_is_not_found(console: Client, object_id: str) -> None:
     assert console.get(f"{LIST}{object_id}/run/").status_code == 404
+    assert console.get(f"{LIST}{object_id}/change/").headers["Location"] == reverse("admin:index")
 
 
 # --- Run now ------------------------------------------------------------------------------------
