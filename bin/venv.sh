@@ -20,13 +20,16 @@ venv() { # requirements file
 }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+  local candidate found
+  set -- python3 python3.14 python3.13 python3.12 python3.11
+  [ -z "${PYTHON:-}" ] || set -- "$PYTHON"
+  for candidate; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       printf '%s\n' "$candidate"
       return
     fi
   done
-  refuse "Rota needs Python 3.11 or newer, and ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1 |
-    head -n 1 || true): install one, or name one that is there: PYTHON=/path/to/python3.12 $0"
+  found=$("$1" --version 2>/dev/null) || found="not there"
+  refuse "Rota needs Python 3.11 or newer, and $1 is $found: install one, or name one that is there:" \
+    "PYTHON=/path/to/python3.12 $0"
 }

@@ -9,6 +9,7 @@ import argparse
 import errno
 import http.client
 import io
+import os
 import secrets
 import socket
 import sys
@@ -240,6 +241,8 @@ def _welcome(address: Address, *, password: str) -> str:
             "Agents are rehearsed: a scripted model on this machine answers them, at no cost, and nothing is",
             f"delivered. Set {mend} in the environment or in .env to let them work.",
         ]
+    if os.geteuid() == 0:
+        lines.append("It runs as root, and so do its sessions: a user of its own is safer.")
     return "\n".join([*lines, "Ctrl-C ends it."])
 
 

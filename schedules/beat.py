@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from celery import __version__ as celery_version
+from celery.beat import SchedulingError
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 from django_celery_beat.schedulers import DatabaseScheduler
@@ -77,6 +78,13 @@ class Scheduler(DatabaseScheduler):
                 version=f"celery {celery_version}",
                 now=now,
             )
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send an ordinary periodic task. While the broker is away that is a line in the log; it comes again."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except SchedulingError as error:
+            logger.warning("The broker is away: %s", error, extra={"action": "broker_away"})
 
     def close(self) -> None:
         if self._presence:

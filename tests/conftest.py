@@ -1,6 +1,7 @@
 """What every test has: real servers on demand, and no process left behind."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -75,6 +76,28 @@ def broker(_valkey: Path) -> str:
     with redis.Redis(unix_socket_path=str(_valkey)) as client:
         client.flushall()
     return str(settings.CELERY_BROKER_URL)
+
+
+@pytest.fixture
+def no_broker(_valkey: Path) -> Iterator[None]:
+    """The socket is gone, as when the broker never started."""
+    elsewhere = _valkey.rename(_valkey.with_suffix(".away"))
+    yield
+    elsewhere.rename(_valkey)
+
+
+@pytest.fixture
+def frozen_broker(_valkey: Path) -> Iterator[None]:
+    """It takes connections and answers nothing."""
+    server = next(
+        process
+        for child in psutil.Process().children()
+        for process in (child, *child.children())
+        if process.name() == "valkey-server"
+    )
+    server.send_signal(signal.SIGSTOP)
+    yield
+    server.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture

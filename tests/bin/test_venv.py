@@ -43,7 +43,7 @@ def test_the_venv_is_made_once(project: Path) -> None:
     first = run(project / "bin" / "manage", "check", "two words")
     assert (first.returncode, first.stdout) == (0, f"{project / '.venv'} check two words\n")
     assert first.stderr.splitlines()[-1].startswith("Installing requirements.txt into .venv.")
-    again = run(project / "bin" / "manage", "help", PYTHON="/nowhere/python")
+    again = run(project / "bin" / "manage", "help", PYTHON="/no where/python")
     assert (again.returncode, again.stderr) == (0, "")
 
     # Other requirements are installed, without a new venv.
@@ -88,7 +88,7 @@ def test_a_failed_installation_is_told_and_tried_again(project: Path) -> None:
 
 
 def test_too_old_a_python_is_refused(project: Path) -> None:
-    old = 'test "$1" = --version && echo Python 3.9.2; exit 1'
+    old = 'test "$1" = --version && echo Python 3.9.2'
     path = programs(project / "programs", python3=old, git="exit 0")
     refused = run(project / "bin" / "up", PATH=path, PYTHON="")
     assert refused.returncode == 1
@@ -99,8 +99,14 @@ def test_too_old_a_python_is_refused(project: Path) -> None:
 def test_no_python_at_all_is_told(project: Path) -> None:
     refused = run(project / "bin" / "up", PATH=programs(project / "programs", git="exit 0"), PYTHON="")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("Rota needs Python 3.11 or newer, and ")
+    assert refused.stderr.startswith("Rota needs Python 3.11 or newer, and python3 is not there: install one, or ")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_named_python_is_the_one(project: Path) -> None:
+    refused = run(project / "bin" / "manage", "help", PYTHON="/no where/python")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Rota needs Python 3.11 or newer, and /no where/python is not there: ")
 
 
 def test_a_missing_git_is_told(project: Path) -> None:

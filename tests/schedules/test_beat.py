@@ -36,7 +36,7 @@ def test_it_wakes_up_when_the_next_schedule_is_due(scheduler: Scheduler) -> None
     assert scheduler.look(NINE - timedelta(milliseconds=300)) == pytest.approx(0.3)
 
 
-def test_it_fires_what_is_due_when_the_broker_does_not_answer(scheduler: Scheduler, deaf_broker: str) -> None:
+def test_it_fires_what_is_due_when_the_broker_does_not_answer(scheduler: Scheduler, frozen_broker: None) -> None:
     make_worker(now=timezone.now())
     make_schedule(now=NOW)
 
@@ -113,10 +113,23 @@ def test_ordinary_periodic_tasks_go_on(broker: str) -> None:
     connection.close()
 
 
-def test_a_broker_that_does_not_answer_does_not_hold_the_tick(deaf_broker: str) -> None:
+def test_a_broker_that_does_not_answer_does_not_hold_the_tick(frozen_broker: None) -> None:
     scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
     began = timezone.now()
     for _ in range(3):
         scheduler.tick()
     assert timezone.now() - began < timedelta(seconds=5)
+    connection.close()
+
+
+def test_while_the_broker_is_away_that_is_a_line_in_the_log(
+    frozen_broker: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
+    for entry in scheduler.schedule.values():
+        scheduler.apply_entry(entry)
+        break
+    (record,) = [record for record in caplog.records if record.name == "schedules.beat"]
+    assert "The broker is away" in record.message
+    assert record.exc_info is None
     connection.close()

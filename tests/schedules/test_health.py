@@ -1,18 +1,13 @@
 """/healthz and /readyz, over a real database and a real broker."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from django.conf import settings
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.utils import timezone
@@ -138,26 +133,3 @@ def test_says_that_the_database_is_away(environment: dict[str, str]) -> None:
     assert checks["beat"]["detail"] == "Not known: the database does not answer."
     assert "/nowhere" not in body
     assert "/nowhere" in answer.stderr
-
-
-@pytest.fixture
-def no_broker(broker: str) -> Iterator[None]:
-    """The socket is gone, as when the broker never started."""
-    there = Path(str(settings.ROTA_VALKEY_SOCKET))
-    elsewhere = there.rename(there.with_suffix(".away"))
-    yield
-    elsewhere.rename(there)
-
-
-@pytest.fixture
-def frozen_broker(broker: str) -> Iterator[None]:
-    """It takes connections and answers nothing."""
-    server = next(
-        process
-        for child in psutil.Process().children()
-        for process in (child, *child.children())
-        if process.name() == "valkey-server"
-    )
-    server.send_signal(signal.SIGSTOP)
-    yield
-    server.send_signal(signal.SIGCONT)

@@ -26,7 +26,7 @@ def test_what_is_admitted_is_published_with_its_id_and_nothing_else(broker: str)
     assert message.payload[:2] == [[session.pk], {}]
 
 
-def test_with_a_broker_that_does_not_answer_sessions_go_on_waiting(deaf_broker: str) -> None:
+def test_with_a_broker_that_does_not_answer_sessions_go_on_waiting(frozen_broker: None) -> None:
     make_worker(now=timezone.now())
     for _ in range(3):
         make_session(now=timezone.now())
