@@ -43,7 +43,7 @@ SCRIPTS: Mapping[str, list[list[dict[str, Any]]]] = {
 
 def measure(*, quick: bool) -> dict[str, object]:
     """For an agent that changes nothing and for one whose work is kept: milliseconds, and of what they consist."""
-    turns = 3 if quick else 10
+    turns = 2 if quick else 10
     return {name: _measure(_schedule(name), turns) for name in SCRIPTS}
 
 

@@ -25,7 +25,7 @@ _NEVER_AGAIN = "0 0 29 2 *"
 
 def measure(*, quick: bool) -> dict[str, object]:
     """Milliseconds, for sessions without a repository and for those with a checkout of a small one."""
-    count = 12 if quick else 110
+    count = 8 if quick else 110
     return {
         "without_repository_ms": _measure(None, count),
         "with_repository_ms": _measure(small_repository(), count),

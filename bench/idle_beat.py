@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> dict[str, dict[str, float]]:
     found = {}
     for size in SIZES[:2] if quick else SIZES:
         _fill(size)
-        found[str(size)] = _ticks(scheduler) | _beat(beat, seconds=3 if quick else 6)
+        found[str(size)] = _ticks(scheduler) | _beat(beat, seconds=2 if quick else 6)
     scheduler.close()
     return found
 
