@@ -10,6 +10,8 @@ link to elsewhere, forged objects, pipes that never end. So git never runs on th
 3. They enter the cache by a fetch from the witness, which computes every name anew and checks every object (`fsck`).
    What is forged fails there; then the files alone are kept, as one commit by Rota.
 4. The patch is made from what arrived in the cache.
+
+What holds a secret does not enter the cache: then there is a patch only, of text, and the secret is taken out of it.
 """
 
 from __future__ import annotations
@@ -20,18 +22,20 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
 from runners.base import WorkspaceError
+from runners.redaction import Redactor
 from runners.workspaces.cache import Cache
 from runners.workspaces.checkout import Workspace
 from runners.workspaces.folders import is_folder
 from runners.workspaces.git import Answer, GitFailed, Place, git, plain_errors
 from runners.workspaces.harvest import link_objects, read_head, tame
+from runners.workspaces.leaks import leaked
 from runners.workspaces.skeleton import BARE, EMAIL, NAME, write_git_dir
 
 LARGEST_FILE = 50 * 1024 * 1024
@@ -46,8 +50,9 @@ _SHORTSTAT = re.compile(r"(\d+) (file|insertion|deletion)")
 _IGNORED = re.compile(r"^Ignoring path (.+)$", re.MULTILINE)
 _PATCH = (
     *("-r", "--no-commit-id", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames"),
-    *("--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/"),
+    *("--full-index", "--src-prefix=a/", "--dst-prefix=b/"),
 )
+_MOST_DISCREET = 10 * 1024 * 1024  # bytes of a patch that secrets are taken out of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,7 @@ class Archive:
     branch: str | None = None
     left_out: tuple[str, ...] = ()  # paths of what was changed and not kept, each with the reason
     notes: tuple[str, ...] = ()
+    leaked: tuple[str, ...] = ()  # names of the secrets in it: so there is no branch, and the patch is not all of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,18 +103,27 @@ def archive(
     into: Path,
     timeout: timedelta = timedelta(minutes=5),
     largest_file: int = LARGEST_FILE,
+    secrets: Mapping[str, str] | None = None,
 ) -> Archive:
     """Make one patch, in the file `into`, of all that changed since the checkout, and keep it as the branch.
 
     Commits and uncommitted changes alike, new files included, ignored ones not. The workspace's processes must have
-    ended. `timeout` is for each git command and for the lock of the cache. The checkout stays, and archiving again
-    gives the same. Raises WorkspaceError, DiskFull: then nothing is lost, the workspace is there still.
+    ended. `timeout` is for each git command and for the lock of the cache. `secrets`, name → value, are not to be in
+    what is kept. The checkout stays, and archiving again gives the same. Raises WorkspaceError, DiskFull: then nothing
+    is lost, the workspace is there still.
     """
     if not is_folder(workspace.path):
         raise WorkspaceError("The checkout is gone.")
     with plain_errors("Archiving the workspace"), contextlib.ExitStack() as scratch:
         tame(workspace.path)
-        work = _Work(workspace=workspace, cache=cache, timeout=timeout, largest_file=largest_file, scratch=scratch)
+        work = _Work(
+            workspace=workspace,
+            cache=cache,
+            timeout=timeout,
+            largest_file=largest_file,
+            secrets=secrets or {},
+            scratch=scratch,
+        )
         return _archive(work, into=into)
 
 
@@ -136,6 +151,8 @@ def _archive(work: _Work, *, into: Path) -> Archive:
             if tip.commit == head and work.cache.is_published(workspace.slug, head):
                 note = f"The checkout was left at {head[:12]}, a commit of the repository, with no change."
                 return Archive(base_commit=base, head=base, left_out=tip.left_out, notes=(note,))
+            if names := work.leaked(tip):
+                return work.describe(tip, into=into, kept=False, notes=notes, names=names)
             work.keep(tip)
         except GitFailed as error:
             notes.append(f"The commits are damaged and were not kept, only the files: {error}")
@@ -144,6 +161,8 @@ def _archive(work: _Work, *, into: Path) -> Archive:
     tip = work.tip(on=base)
     if tip.commit == base:
         return Archive(base_commit=base, head=base, left_out=tip.left_out, notes=tuple(notes))
+    if names := work.leaked(tip):
+        return work.describe(tip, into=into, kept=False, notes=notes, names=names)
     try:
         work.keep(tip)
     except GitFailed as error:
@@ -160,6 +179,7 @@ class _Work:
     cache: Cache
     timeout: timedelta
     largest_file: int
+    secrets: Mapping[str, str]
     scratch: contextlib.ExitStack  # removes the witnesses at the end
 
     def tip(self, *, on: str) -> _Tip:
@@ -178,14 +198,30 @@ class _Work:
         (place.git_dir / "HEAD").write_text(f"{commit}\n")
         return _Tip(commit=commit, git_dir=place.git_dir, committed_by_rota=commit != on, left_out=change.left_out)
 
+    def leaked(self, tip: _Tip) -> tuple[str, ...]:
+        """Names of the secrets in what would be kept. Raises GitFailed where it can't be read."""
+        return leaked(
+            Place(git_dir=tip.git_dir),
+            base=self.workspace.base_commit,
+            tip=tip.commit,
+            secrets=self.secrets,
+            scratch=self.workspace.folder,
+            timeout=self.timeout,
+        )
+
     def keep(self, tip: _Tip) -> None:
         """Bring the tip into the cache, checked on its way. Raises GitFailed where it is refused, Busy."""
         self.cache.keep_branch(
             self.workspace.slug, self.workspace.branch, source=tip.git_dir, ref="HEAD", wait=self.timeout
         )
 
-    def describe(self, tip: _Tip, *, into: Path, kept: bool, notes: Sequence[str]) -> Archive:
-        """The patch and its numbers. From the cache where the branch was kept: that is what was checked."""
+    def describe(
+        self, tip: _Tip, *, into: Path, kept: bool, notes: Sequence[str], names: tuple[str, ...] = ()
+    ) -> Archive:
+        """The patch and its numbers. From the cache where the branch was kept: that is what was checked.
+
+        `names` are of secrets that leaked: then the patch is of text, and without them.
+        """
         workspace = self.workspace
         place = self.cache.place(workspace.slug) if kept else Place(git_dir=tip.git_dir)
         span = (workspace.base_commit, tip.commit)
@@ -198,10 +234,11 @@ class _Work:
             branch=workspace.branch if kept else None,
             left_out=tip.left_out,
             notes=tuple(notes),
+            leaked=names,
         )
         try:
             stat_line = self._git(place, "diff-tree", "-r", "--shortstat", *span).out.decode()
-            size = self._write_patch(place, span, into=into)
+            size = self._write_patch(place, span, into=into, discreet=bool(names))
         except GitFailed as error:
             if not kept:
                 raise
@@ -288,13 +325,16 @@ class _Work:
         command = ("commit-tree", "-p", on, "-F", "-", tree)
         return self._git(place, *identity, *command, stdin=_MESSAGE.encode()).out.decode().strip()
 
-    def _write_patch(self, place: Place, span: tuple[str, str], *, into: Path) -> int:
+    def _write_patch(self, place: Place, span: tuple[str, str], *, into: Path, discreet: bool) -> int:
         """Write the patch to the file `into`, whole or not at all, and give its size; an empty one is not written."""
         into.parent.mkdir(parents=True, exist_ok=True)
         draft = into.with_name(f"{into.name}.part")
         try:
             with draft.open("wb") as file:
-                self._git(place, "diff-tree", *_PATCH, *span, stdout=file)
+                if discreet:
+                    self._write_without_secrets(place, span, file)
+                else:
+                    self._git(place, "diff-tree", "--binary", *_PATCH, *span, stdout=file)
             size = draft.stat().st_size
             if size:
                 draft.replace(into)
@@ -303,6 +343,19 @@ class _Work:
             return size
         finally:
             draft.unlink(missing_ok=True)
+
+    def _write_without_secrets(self, place: Place, span: tuple[str, str], file: IO[bytes]) -> None:
+        """No binary parts: git compresses them, and nothing could be found in there."""
+        with tempfile.TemporaryFile(dir=self.workspace.folder) as raw:
+            self._git(place, "diff-tree", "--patch", *_PATCH, *span, stdout=raw)
+            raw.seek(0)
+            lines = raw.read(_MOST_DISCREET).split(b"\n")
+            is_cut = bool(raw.read(1)) and lines.pop() is not None
+        # A secret may go on in the next line, which has its own plus or minus in front.
+        bodies = Redactor(self.secrets.values()).data(b"\n".join(line[1:] for line in lines)).split(b"\n")
+        file.write(b"\n".join(line[:1] + body for line, body in zip(lines, bodies, strict=True)))
+        if is_cut:
+            file.write(b"\n... The rest is left out.\n")
 
     def _git(self, place: Place, *arguments: str, stdin: bytes = b"", stdout: IO[bytes] | None = None) -> Answer:
         return git(

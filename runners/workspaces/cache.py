@@ -15,6 +15,7 @@ import json
 import os
 import re
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +40,7 @@ _REPACKING = timedelta(minutes=10)
 _CHECKING = timedelta(minutes=10)
 
 _STATE = "rota.json"  # written last: a cache without it is half made
+_DEFAULT_BRANCH = "rota-default-branch"
 _SUSPECT = "rota-suspect"  # a checkout found it damaged
 
 # What git says when it is the forge that fails.
@@ -106,6 +108,24 @@ class Cache:
             return Known(url=state["url"], fetched_at=datetime.fromisoformat(state["fetched_at"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def default_branch(self, slug: str) -> str:
+        """The branch that was noted last as the forge's own. Empty where that is not known."""
+        try:
+            branch = (self.path(slug) / _DEFAULT_BRANCH).read_text()
+            check_branch(branch)
+        except (OSError, ValueError, RepositoryInvalid):
+            return ""
+        return branch
+
+    def note_default_branch(self, slug: str, branch: str) -> None:
+        """Remember the forge's default branch, for when the forge can't be asked."""
+        if branch != self.default_branch(slug):
+            with plain_errors(f"Keeping the default branch of {slug}"):
+                path = self.path(slug) / _DEFAULT_BRANCH
+                draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")  # this needs no lock
+                draft.write_text(branch)
+                draft.replace(path)
 
     def resolve(self, slug: str, ref: str) -> str:
         """The commit that a branch, a branch that a session made, a tag or a commit's full name stands for.

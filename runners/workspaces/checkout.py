@@ -8,35 +8,47 @@
 The checkout's git directory has no remote, no hooks and no configuration but ours; it borrows the cache's objects and
 writes its own. It knows all of the forge's branches and tags, so that `git log` works with no network. Neither LFS nor
 any other filter runs: no configuration names one. Submodules stay empty folders.
+
+A checkout that waits (`runners.workspaces.kept`) is renewed instead, where there is one: what is not as Rota's git
+wrote it is removed, and git writes what is missing or differs at the new commit. Its `.git` is a new one.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from runners.base import RepositoryInvalid, WorkspaceError
 from runners.workspaces.addresses import check_branch
 from runners.workspaces.cache import COMMIT, HEADS, Cache
+from runners.workspaces.file_times import let_time_pass
 from runners.workspaces.folders import building, is_folder, remove
 from runners.workspaces.git import GitFailed, Place, git, plain_errors
+from runners.workspaces.kept import Kept
+from runners.workspaces.restoring import RECORD, Spoilt, folder_facts, restore
 from runners.workspaces.skeleton import CHECKOUT, write_git_dir
 
-_RECORD = "workspace.json"
+_ATTRIBUTES = ":(glob)**/.gitattributes"
 _WORKERS = 2  # processes that write the files: most of it is waiting for the file system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """One session's checkout of the repository `slug`. `folder` holds all of it, `path` is where the session works."""
+    """One session's checkout of the repository `slug`. `folder` holds all of it, `path` is where the session works.
+
+    `renewed`: just made from a checkout that waited.
+    """
 
     folder: Path
     slug: str
     branch: str
     base_commit: str
+    renewed: bool = False
 
     @property
     def path(self) -> Path:
@@ -50,7 +62,7 @@ class Workspace:
     def open(cls, folder: Path) -> Workspace:
         """The workspace that was prepared in a folder. Raises WorkspaceError where there is none."""
         try:
-            record = json.loads((folder / _RECORD).read_text())
+            record = json.loads((folder / RECORD).read_text())
             found = cls(
                 folder=folder.absolute(),
                 slug=record["slug"],
@@ -75,7 +87,7 @@ class Workspace:
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder holds a whole workspace."""
-    return (folder / _RECORD).is_file()
+    return (folder / RECORD).is_file()
 
 
 def prepare(
@@ -86,13 +98,15 @@ def prepare(
     branch: str,
     into: Path,
     default_branch: str = "",
+    kept: Kept | None = None,
     timeout: timedelta = timedelta(minutes=5),
 ) -> Workspace:
     """Check out `ref` (a branch, tag or commit) of a cached repository into the folder `into`, on the new `branch`.
 
-    `default_branch` becomes a local branch and `origin/HEAD`, where it is known: agents compare with it. `into` comes
-    to be in one step: killed on the way, this leaves nothing that the next attempt would mistake for a checkout.
-    Raises RepositoryInvalid, WorkspaceError, DiskFull.
+    `default_branch` becomes a local branch and `origin/HEAD`, where it is known: agents compare with it. `kept`: where
+    a checkout of the repository may wait; one that can't be renewed is thrown away. `into` comes to be in one step:
+    killed on the way, this leaves nothing that the next attempt would mistake for a checkout. Raises
+    RepositoryInvalid, WorkspaceError, DiskFull.
     """
     check_branch(branch)
     into = into.absolute()
@@ -101,15 +115,61 @@ def prepare(
     commit = cache.resolve(slug, ref)
     with plain_errors(f"Preparing a workspace for {slug}"), building(into) as draft:
         workspace = Workspace(folder=draft, slug=slug, branch=branch, base_commit=commit)
-        _check_out(workspace, cache, timeout=timeout)
+        renewed = kept is not None and _renew(workspace, cache, kept, timeout=timeout)
+        if not renewed:
+            workspace.path.mkdir()
+            _check_out(workspace, cache, timeout=timeout)
+        folders = folder_facts(workspace.path)
         _write_git_dir(workspace, cache, default_branch=default_branch)
-        record = {"slug": slug, "branch": branch, "base_commit": commit}
-        (draft / _RECORD).write_text(json.dumps(record))
-    return Workspace.open(into)
+        record = {"slug": slug, "branch": branch, "base_commit": commit, "folders": folders}
+        (draft / RECORD).write_text(json.dumps(record))
+        let_time_pass(workspace.index.stat().st_mtime_ns)  # by then any change by the session shows
+    return replace(Workspace.open(into), renewed=renewed)
+
+
+def _renew(workspace: Workspace, cache: Cache, kept: Kept, *, timeout: timedelta) -> bool:
+    """Make the checkout from one that waits. Returns whether there was one, and it could be trusted."""
+    old = workspace.folder / "kept"
+    if not kept.take(workspace.slug, into=old):
+        return False
+    try:
+        with plain_errors("Renewing a checkout"):
+            restore(old)
+            _check_conversions(Workspace.open(old), workspace, cache, timeout=timeout)
+            (old / "checkout").rename(workspace.path)
+            (old / "index").rename(workspace.index)
+            _trust(workspace.index)
+            _check_out(workspace, cache, timeout=timeout)
+    except WorkspaceError:
+        for path in (old, workspace.path, *workspace.folder.glob("index*")):
+            remove(path)
+        return False
+    remove(old)
+    return True
+
+
+def _trust(index: Path) -> None:
+    """Spare git to read what was written in the second of the index: `restore` has compared nanoseconds."""
+    soon = time.time() + 2
+    os.utime(index, (soon, soon))
+
+
+def _check_conversions(old: Workspace, new: Workspace, cache: Cache, *, timeout: timedelta) -> None:
+    """Git does not write a file anew whose attributes alone changed (`eol`, `ident`, …). Raises Spoilt."""
+    if old.base_commit == new.base_commit:
+        return
+    changed = git(
+        *("diff-tree", "-r", "--name-only", "--end-of-options", old.base_commit, new.base_commit, "--", _ATTRIBUTES),
+        at=cache.place(new.slug),
+        action=f"Comparing attributes in {new.slug}",
+        timeout=timeout,
+    )
+    if changed.out:
+        raise Spoilt("The attributes of files have changed.")
 
 
 def _check_out(workspace: Workspace, cache: Cache, *, timeout: timedelta) -> None:
-    workspace.path.mkdir()
+    """Have git write what is not there yet, or differs from the index, or from the commit."""
     try:
         git(
             *("-c", f"checkout.workers={_WORKERS}", "read-tree", "--reset", "-u", workspace.base_commit),

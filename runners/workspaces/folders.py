@@ -16,6 +16,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from runners.base import DiskFull, WorkspaceError
 from runners.workspaces.git import environment, plain_errors
@@ -37,7 +38,7 @@ def building(path: Path) -> Iterator[Path]:
         if leftover_of(entry) == path.name:
             _end_writers(entry)
             remove(entry)
-    draft = _apart(path, "new")
+    draft = apart(path, "new")
     draft.mkdir(mode=0o700)
     try:
         yield draft
@@ -63,7 +64,7 @@ def remove(path: Path) -> None:
             path.unlink()
             return
         if leftover_of(path) is None:
-            path = path.rename(_apart(path, "gone"))
+            path = path.rename(apart(path, "gone"))
         if _run("rm", "-rf", "--", str(path)) == 0:
             return
         _run("chmod", "-R", "u+rwx", "--", str(path))  # follows no link below the folder
@@ -80,41 +81,20 @@ def leftover_of(path: Path) -> str | None:
     return match["name"] if match else None
 
 
+def apart(path: Path, kind: Literal["new", "gone"]) -> Path:
+    """A name beside `path` for a folder while it is made, or taken apart."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{kind}")
+
+
 def sizes(root: Path) -> dict[str, int]:
     """What each entry of a folder takes on the disk, in bytes: name → bytes. No root: empty."""
     if not root.is_dir():
         return {}
-    return {entry.name: _size(Path(entry.path)) for entry in os.scandir(root)}
+    return {entry.name: size(Path(entry.path)) for entry in os.scandir(root)}
 
 
-def is_folder(path: Path) -> bool:
-    """Whether it is a folder itself, and not a symbolic link to one."""
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
-def _apart(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{kind}")
-
-
-def _end_writers(folder: Path) -> None:
-    """Kill the processes that work in a draft: the git commands of a worker that was killed."""
-    top = os.path.realpath(folder)
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            process = os.pidfd_open(int(entry.name))
-            try:
-                working_folder = str((entry / "cwd").readlink())
-                if working_folder == top or working_folder.startswith(f"{top}/"):
-                    signal.pidfd_send_signal(process, signal.SIGKILL)
-                    select.select([process], [], [], _END_SECONDS)
-            finally:
-                os.close(process)
-
-
-def _size(path: Path) -> int:
+def size(path: Path) -> int:
+    """What a file or folder takes on the disk, in bytes, about."""
     total, seen, folders = 0, set[tuple[int, int]](), [path]
     with contextlib.suppress(OSError):
         total += path.lstat().st_blocks * 512
@@ -138,6 +118,29 @@ def _size(path: Path) -> int:
             if stat.S_ISDIR(info.st_mode):
                 folders.append(Path(entry.path))
     return total
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, and not a symbolic link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _end_writers(folder: Path) -> None:
+    """Kill the processes that work in a draft: the git commands of a worker that was killed."""
+    top = os.path.realpath(folder)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            process = os.pidfd_open(int(entry.name))
+            try:
+                working_folder = str((entry / "cwd").readlink())
+                if working_folder == top or working_folder.startswith(f"{top}/"):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], _END_SECONDS)
+            finally:
+                os.close(process)
 
 
 def _run(*argv: str) -> int:
