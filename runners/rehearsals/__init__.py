@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from runners.rehearsals.exercise import NOTE, Use, use
+from runners.rehearsals.exercise import WRITTEN_FILE as WRITTEN_FILE
 from runners.scripted_model import ScriptInvalid, parse_script
 
 FOLDER: Final = Path(__file__).parent
-WRITTEN_FILE: Final = "rota-rehearsal.md"
 
 THIS_WAS_A_REHEARSAL: Final = (
     "This was a rehearsal. The real agent program ran in its workspace with its prompt, tools and limits; a script "
@@ -41,16 +43,23 @@ def default(*, run_git: bool, write: bool, read: str = "", most_turns: int | Non
     `run_git`: `git log` may be run. `write`: files may be written. `read`: a file to look at instead, if there is one.
     `most_turns`: the cap on turns, of which saying what this was takes one.
     """
-    turns: list[list[dict[str, Any]]] = []
+    asked: list[Use] = []
     if run_git:
-        turns.append([_use("Bash", command="git log -5 --oneline", description="Look at the last commits")])
+        asked.append(use("Bash", command="git log -5 --oneline", description="Look at the last commits"))
     elif read:
-        turns.append([_use("Read", file_path=f"{{{{ workspace }}}}/{read}", limit=20)])
+        asked.append(use("Read", file_path=f"{{{{ workspace }}}}/{read}", limit=20))
     if write:
-        note = "# A rehearsal wrote this file\n\nIt shows that files can be written here. No model was asked.\n"
-        turns.append([_use("Write", file_path=f"{{{{ workspace }}}}/{WRITTEN_FILE}", content=note)])
-    return {"turns": turns[: None if most_turns is None else most_turns - 1], "end": THIS_WAS_A_REHEARSAL}
+        asked.append(use("Write", file_path=f"{{{{ workspace }}}}/{WRITTEN_FILE}", content=NOTE))
+    return asking_for(asked, most_turns=most_turns)
 
 
-def _use(tool: str, **given: Any) -> dict[str, Any]:
-    return {"type": "tool_use", "name": tool, "input": given}
+def asking_for(asked: Sequence[Use], *, most_turns: int | None = None) -> dict[str, Any]:
+    """The data of a script that asks for these tools, one a turn, and says what this was.
+
+    Within a cap on turns, of which saying what this was takes one, the last one before it asks for all that is left.
+    """
+    room = len(asked) if most_turns is None else most_turns - 1
+    turns = [[one] for one in asked[:room]]
+    if turns:
+        turns[-1] += asked[room:]
+    return {"turns": turns, "end": THIS_WAS_A_REHEARSAL}
