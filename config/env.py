@@ -99,13 +99,28 @@ def listed(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
     return [part.strip() for part in text(name, ",".join(default)).split(",") if part.strip()]
 
 
-def prefixed(prefix: str) -> dict[str, str]:
-    """The variables whose names start with `prefix`, without it."""
-    return {
+def secrets(prefix: str, *, shortest: int) -> dict[str, str]:
+    """The variables whose names start with `prefix`, without it. What is empty is not set."""
+    found = {
         name.removeprefix(prefix): value
         for name, value in os.environ.items()
-        if name.startswith(prefix) and name != prefix
+        if name.startswith(prefix) and name != prefix and value
     }
+    for name, value in found.items():
+        if len(value.strip()) < shortest:
+            raise ImproperlyConfigured(
+                f"{prefix}{name} is shorter than {shortest} characters, so it could not be hidden where a session "
+                "says it: give a longer one."
+            )
+    return found
+
+
+def keys(name: str, *, shortest: int) -> list[str]:
+    """Keys between commas; none when it is not set."""
+    found = listed(name)
+    if any(len(key) < shortest for key in found):
+        raise ImproperlyConfigured(f"{name} holds a key that is too short: give {shortest} random characters or more.")
+    return found
 
 
 def database(name: str, *, default: str, relative_to: Path) -> dict[str, object]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from django.templatetags.static import static
 
+import runners
 from config import env, var
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -28,6 +29,8 @@ ROTA_WORKSPACES_DIR = ROTA_VAR / "workspaces"
 # --- Who may come in, and how ----------------------------------------------------------------
 
 DEBUG = env.flag("DEBUG", default=False)
+# Pages that tell of a fault hide what is secret, with DEBUG too.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.faults.DiscreetFilter"
 SECRET_KEY = env.text("SECRET_KEY") or var.secret_key(ROTA_VAR / "secret_key")
 ALLOWED_HOSTS = env.listed("ALLOWED_HOSTS", default=("localhost", "127.0.0.1", "[::1]"))
 CSRF_TRUSTED_ORIGINS = env.listed("CSRF_TRUSTED_ORIGINS")
@@ -208,6 +211,7 @@ CELERY_BEAT_SCHEDULE = {
 # Name → dotted path. One line and one module each; what is not named here can't be chosen.
 ROTA_RUNNERS = {
     "claude": "runners.claude.ClaudeRunner",
+    "codex": "runners.codex.CodexRunner",
     "script": "runners.script.ScriptRunner",
     "function": "runners.function.FunctionRunner",
 }
@@ -225,6 +229,19 @@ ROTA_MAX_SESSIONS = env.number("ROTA_MAX_SESSIONS", default=4, least=1)
 ROTA_MAX_SESSIONS_PER_REPOSITORY = env.number("ROTA_MAX_SESSIONS_PER_REPOSITORY", default=2, least=1)
 # The longest wait for a forge to hand over what is new in a repository.
 ROTA_FETCH_TIMEOUT = timedelta(seconds=env.number("ROTA_FETCH_TIMEOUT", default=300, least=1))
+# Checkouts that wait for the next session, on each machine: how much room they may take, and for how long.
+ROTA_WORKSPACES_MAX_BYTES = env.number("ROTA_WORKSPACES_MAX_MB", default=20_000, least=0) * 2**20
+ROTA_WORKSPACES_MAX_BYTES_PER_REPOSITORY = (
+    env.number("ROTA_WORKSPACES_MAX_MB_PER_REPOSITORY", default=10_000, least=0) * 2**20
+)
+ROTA_WORKSPACES_MAX_AGE = timedelta(hours=env.number("ROTA_WORKSPACES_MAX_HOURS", default=72, least=0))
+# What one session may take of its machine; 0: no limit. Processes are counted with their threads.
+ROTA_SESSION_MEMORY_MB = env.number("ROTA_SESSION_MEMORY_MB", default=8192, least=0)
+ROTA_SESSION_PROCESSES = env.number("ROTA_SESSION_PROCESSES", default=2000, least=0)
+# The higher, the more its processes leave to others: Rota's own, say.
+ROTA_SESSION_NICE = env.number("ROTA_SESSION_NICE", default=5, least=0, most=19)
+# A folder of the cgroup file system (version 2) that was delegated to Rota: there the kernel holds these two limits.
+ROTA_SESSION_CGROUP = env.text("ROTA_SESSION_CGROUP")
 ROTA_RETENTION_DAYS = env.number("ROTA_RETENTION_DAYS", default=90, least=1)
 # bin/up sets it: with the worker its sessions end, instead of waiting for the next worker.
 ROTA_END_SESSIONS_ON_EXIT = env.flag("ROTA_END_SESSIONS_ON_EXIT", default=False)
@@ -238,19 +255,27 @@ ROTA_CREDENTIALS = {
         "ANTHROPIC_AUTH_TOKEN",
         "ANTHROPIC_BASE_URL",
         "CLAUDE_CODE_OAUTH_TOKEN",
+        "CODEX_API_KEY",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
     )
 }
 # Runner → path of its agent program, where it is not the one that comes with Rota or on PATH.
-ROTA_PROGRAMS = {"claude": env.text("ROTA_CLAUDE_PROGRAM")}
+ROTA_PROGRAMS = {"claude": env.text("ROTA_CLAUDE_PROGRAM"), "codex": env.text("ROTA_CODEX_PROGRAM")}
 # Agents talk to a scripted model on this machine: no key, no cost, nothing delivered.
 ROTA_REHEARSE = env.flag(
     "ROTA_REHEARSE",
-    default=not any(secret for name, secret in ROTA_CREDENTIALS.items() if name != "ANTHROPIC_BASE_URL"),
+    default=not any(secret for name, secret in ROTA_CREDENTIALS.items() if not name.endswith("_BASE_URL")),
 )
 # PATH of sessions; empty: the system's own directories. Rota's virtual environment is not among them.
 ROTA_SESSION_PATH = env.text("ROTA_SESSION_PATH")
-# Name → value, for sessions whose schedule asks for that name: ROTA_SECRET_DEPLOY_TOKEN=…
-ROTA_SECRETS = env.prefixed("ROTA_SECRET_")
+# Name → value, for sessions whose schedule asks for that name: ROTA_SECRET_DEPLOY_TOKEN=… What the table of secrets has
+# under the same name goes before.
+ROTA_SECRETS = env.secrets("ROTA_SECRET_", shortest=runners.SHORTEST_SECRET)
+# They encrypt that table: the first one encrypts, each of them decrypts.
+ROTA_SECRETS_KEYS = env.keys("ROTA_SECRETS_KEY", shortest=var.SHORTEST_KEY) or [
+    var.secrets_key(ROTA_VAR / "secrets_key")
+]
 
 # --- Logs and looks --------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)  # beyond that of this process
     hint: str = ""  # where to look when it ends by itself
     ends_last: bool = False
+    is_ours: bool = True  # needs our settings, and keeps them to itself. Others get the way to programs alone.
 
 
 class _Child:
@@ -50,7 +51,7 @@ class _Child:
         self.colour = colour
         self.process = subprocess.Popen(
             program.command,
-            env={**os.environ, **program.environment},
+            env={**_inherited(program), **program.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -88,6 +89,10 @@ class _Child:
     def _rest(self) -> str:
         rest, self._line = self._line, ""
         return rest
+
+
+def _inherited(program: Program) -> Mapping[str, str]:
+    return os.environ if program.is_ours else {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
 
 
 def _end_with(parent: int) -> Callable[[], None]:

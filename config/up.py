@@ -156,6 +156,7 @@ def _broker() -> list[Program]:
             valkey.command(settings.ROTA_VALKEY_SOCKET),
             hint=f"{valkey.log_file(settings.ROTA_VALKEY_SOCKET)} may say why.",
             ends_last=True,  # the others may still have something to send
+            is_ours=False,
         )
     ]
 

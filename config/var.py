@@ -10,7 +10,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 _LONGEST_SOCKET_PATH = 100  # bytes; the kernel holds 108 on Linux and 104 on macOS, with the NUL
-_SHORTEST_SECRET = 32
+SHORTEST_KEY = 32  # characters
 
 
 def private_directory(path: Path) -> Path:
@@ -20,14 +20,22 @@ def private_directory(path: Path) -> Path:
 
 
 def secret_key(file: Path) -> str:
-    """The key in `file`, made at the first call. Processes that start together get the same one."""
+    """The key in `file` that signs cookies, made at the first call."""
+    return _key(file, mend="remove it to get a new one. All must then log in again.")
+
+
+def secrets_key(file: Path) -> str:
+    """The key in `file` that encrypts the table of secrets, made at the first call."""
+    return _key(file, mend="put back the one from your backup. Without it, remove the file and set every secret anew.")
+
+
+def _key(file: Path, *, mend: str) -> str:
+    """Processes that start together get the same one."""
     if not file.exists():
         _create(file, secrets.token_urlsafe(48))
-    key = file.read_text(encoding="ascii").strip()
-    if len(key) < _SHORTEST_SECRET:
-        raise ImproperlyConfigured(
-            f"{file} holds no usable key: remove it to get a new one. All must then log in again."
-        )
+    key = file.read_text(encoding="ascii", errors="replace").strip()
+    if len(key) < SHORTEST_KEY:
+        raise ImproperlyConfigured(f"{file} holds no usable key: {mend}")
     return key
 
 

@@ -25,13 +25,23 @@ from runners.base import (
     RepositoryInvalid,
     Runner,
     RunnerError,
+    SandboxUnavailable,
     SessionResult,
     SessionSpec,
     SupervisionError,
     Tally,
     WorkspaceError,
 )
-from runners.environment import Redactor, environment_problems
+from runners.egress import host_problem
+from runners.environment import environment_problems
+from runners.privacy import make_private
+from runners.reckoning import is_over_budget, spent
+from runners.redaction import SHORTEST_SECRET, Redactor
+from runners.rehearsal_report import Asked, Gap, Rehearsed, Report, report_on
+from runners.rehearsals.exercise import missing_programs
+from runners.sandbox import Sandbox
+from runners.sandbox import available as sandbox_obstacle
+from runners.sandbox import wrap as wrap_in_sandbox
 from runners.supervision import (
     ending_or_died,
     identify,
@@ -44,27 +54,45 @@ from runners.supervision import (
 from runners.verdict import add as add_event
 from runners.workspaces import (
     Archive,
+    Bounds,
     Cache,
+    Dropped,
+    Kept,
+    KeptCheckout,
     Probe,
+    Reaped,
+    StartPoint,
     Workspace,
     archive,
     check_url,
     default_branch,
     diff_text,
+    find_start,
+    is_folder,
+    leftover_of,
     prepare,
     probe,
     reap,
     remove,
+    size,
+    waiting,
 )
 
 __all__ = [
+    "SHORTEST_SECRET",
     "Archive",
+    "Asked",
+    "Bounds",
     "Cache",
     "Conversation",
     "DiskFull",
+    "Dropped",
     "Ending",
     "Event",
     "FetchFailed",
+    "Gap",
+    "Kept",
+    "KeptCheckout",
     "Launch",
     "Limits",
     "Line",
@@ -73,12 +101,18 @@ __all__ = [
     "ProcessIdentity",
     "Program",
     "ProgramMissing",
+    "Reaped",
     "Redactor",
+    "Rehearsed",
+    "Report",
     "RepositoryInvalid",
     "Runner",
     "RunnerError",
+    "Sandbox",
+    "SandboxUnavailable",
     "SessionResult",
     "SessionSpec",
+    "StartPoint",
     "SupervisionError",
     "Tally",
     "Workspace",
@@ -90,17 +124,30 @@ __all__ = [
     "diff_text",
     "ending_or_died",
     "environment_problems",
+    "find_start",
+    "host_problem",
     "identify",
     "is_alive",
+    "is_folder",
+    "is_over_budget",
     "kill",
+    "leftover_of",
     "load_runner",
+    "make_private",
+    "missing_programs",
     "prepare",
     "probe",
     "read_lines",
     "reap",
     "remove",
+    "report_on",
     "request_stop",
+    "sandbox_obstacle",
+    "size",
+    "spent",
     "start",
+    "waiting",
+    "wrap_in_sandbox",
 ]
 
 

@@ -15,6 +15,7 @@ Errors:
     │   ├── RepositoryInvalid    URL, path or branch is refused or is not a git repository
     │   └── FetchFailed          the forge did not answer, refused, or took too long
     ├── DiskFull             there is no room for the session
+    ├── SandboxUnavailable   the session is to be in a sandbox, and none can be made on this machine
     └── SupervisionError     the shim could not be started or its folder is damaged
 """
 
@@ -25,6 +26,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
+
+from runners.prices import Usage
+from runners.redaction import Redactor
 
 
 class RunnerError(Exception):
@@ -61,9 +65,16 @@ class DiskFull(RunnerError):
     reason = "disk_full"
 
 
+class SandboxUnavailable(RunnerError):
+    reason = "sandbox_unavailable"
+
+
 class SupervisionError(RunnerError):
     reason = "shim_failed"
 
+
+CostSource = Literal["", "reported", "reckoned", "unknown"]
+"""Who says what a session cost: its program, the price table, nobody. Empty: it asked no model that costs anything."""
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "lost"]
 
@@ -74,7 +85,7 @@ EventKind = Literal[
     "thinking",
     "tool_use",  # data = {id, name, input (capped)}
     "tool_result",  # data = {id, is_error}
-    "usage",  # data = {input_tokens, output_tokens, cached_tokens, cost_usd?}
+    "usage",  # one line of an answer; data: see `runners.verdict`
     "rate_limit",  # data = {status, resets_at}
     "output",  # a line of a script or function
     "stderr",
@@ -112,17 +123,41 @@ class SessionSpec:
     conversation: Conversation | None = None
     rehearse: bool = False
     path: str = ""  # PATH of the session; empty: the system's directories
+    redactor: Redactor = field(default_factory=lambda: Redactor(()))  # of what is not to be told of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the shim holds. Durations are wall clock; `silence` None: no limit. `output_bytes`: kept per session."""
+    """What the shim holds. Durations are wall clock; None: no limit. `output_bytes`: kept per session.
+
+    `cgroup`: a folder of the cgroup file system, version 2, in which the shim may make one for the session: it was
+    delegated with its controllers `memory` and `pids`, and no process is in it itself. See `runners.confinement`.
+    """
 
     timeout: timedelta = timedelta(minutes=30)
     silence: timedelta | None = timedelta(minutes=10)
     output_bytes: int = 50 * 1024 * 1024
     result_grace: timedelta = timedelta(seconds=30)  # from the result line until TERM
     kill_grace: timedelta = timedelta(seconds=10)  # from TERM until KILL
+    turns: int | None = None  # answers of the model; held where the launch says which lines are answers
+    memory_bytes: int | None = None  # of all its processes, but for what is cached of files
+    tasks: int | None = None  # processes and their threads
+    nice: int = 0  # 0 to 19: the higher, the more it leaves to others
+    cgroup: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRule:
+    """Which lines on stdout are a part of an answer of the model, so that the shim can hold a cap on turns.
+
+    Those that are a JSON object whose own `type` is this, with nothing at the paths of `without`, and not with the
+    values of `but` at theirs. Lines with the same value at the path `id` are one answer. A path is `message.id`, say.
+    """
+
+    type: str
+    id: str
+    without: Sequence[str] = ()
+    but: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +166,11 @@ class Launch:
 
     `result_prefix`: a line on stdout that starts with it is the program's result; the shim then grants a grace and ends
     what is left. `result_type`: the same for a line that is a JSON object whose own `type` is this, wherever in the
-    line it stands (Claude Code 2.1.327 prints `{"duration_api_ms":…,"type":"result",…}`). `stdin_file`: one of
+    line it stands (Claude Code 2.1.327 prints `{"duration_api_ms":…,"type":"result",…}`). `answers`: for the cap on
+    turns. `stdin_file`: one of
     `files` (the same relative path) to be opened as standard input; else it is /dev/null. A prompt goes there: it is
-    then never an option, never in `ps`, and may be longer than one argument can be (128 KiB).
+    then never an option, never in `ps`, and may be longer than one argument can be (128 KiB). `reads`: files and
+    folders of the machine that it needs beside the system's own, its program among them; a sandbox shows no others.
     """
 
     argv: Sequence[str]
@@ -142,7 +179,9 @@ class Launch:
     result_prefix: str = ""
     working_directory: str = "."  # below the workspace
     result_type: str = ""
+    answers: AnswerRule | None = None
     stdin_file: str = ""
+    reads: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +203,19 @@ class Line:
 
 
 EndedBy = Literal[
-    "", "timed_out", "stalled", "cancelled", "shutdown", "lingered", "program_missing", "disk_full", "shim_died"
+    "",
+    "timed_out",
+    "stalled",
+    "max_turns",
+    "budget",
+    "out_of_memory",
+    "too_many_processes",
+    "cancelled",
+    "shutdown",
+    "lingered",
+    "program_missing",
+    "disk_full",
+    "shim_died",
 ]
 
 
@@ -207,7 +258,12 @@ class Tally:
     input_tokens: int = 0  # neither read from nor written to the cache
     output_tokens: int = 0
     cached_tokens: int = 0  # read from or written to the cache
-    cost_usd: float = 0.0
+    reported_usd: float | None = None  # what the program says that it spent
+    reckoned_usd: float = 0.0  # what the answers so far cost, as far as they have a price; see `runners.reckoning`
+    reckoned_before_usd: float = 0.0  # the same before the latest answer
+    unpriced: list[str] = field(default_factory=list)  # models that answered and have no price
+    usages: dict[str, Usage] = field(default_factory=dict)  # tokens by the id of the answer
+    said: dict[str, int] = field(default_factory=dict)  # about how many tokens of it were printed, by its id
     activity: str = ""  # what it does right now: the tool being used, or the state, for the live view
     result: Event | None = None  # the last result line
     last_text: str = ""
@@ -234,6 +290,7 @@ class SessionResult:
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
+    cost_source: CostSource = ""
     denied: Sequence[str] = ()
     resets_at: int | None = None  # Unix seconds: before then a rate limit makes it pointless to try again
 

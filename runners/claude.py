@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from runners import claude_stream, rehearsal, rehearsals, verdict
+from runners.agent_programs import NOWHERE, Product
 from runners.base import (
+    AnswerRule,
     Conversation,
     Ending,
     Event,
@@ -30,12 +29,12 @@ from runners.base import (
     Line,
     OptionsInvalid,
     Program,
-    ProgramMissing,
     SessionResult,
     SessionSpec,
     Tally,
 )
 from runners.environment import session_environment
+from runners.rehearsals import exercise
 from runners.scripted_model import ScriptInvalid
 
 MINIMUM_VERSION: Final = (2, 1, 248)  # the first one that honours `client_composed`
@@ -80,8 +79,22 @@ QUIET: Final[Mapping[str, str]] = {
     "CLAUDE_CODE_MAX_RETRIES": "6",  # about 35 s; its own 10 would spend 3 minutes on a wrong key
 }
 
+PRODUCT: Final = Product(
+    name="Claude Code",
+    minimum=MINIMUM_VERSION,
+    version=re.compile(r"(\d+)\.(\d+)\.(\d+)"),
+    environment={"CLAUDE_CONFIG_DIR": NOWHERE, **QUIET},
+)
+
+# Of the model's own answers: a subagent's has a parent, and what the program made up itself is marked.
+ANSWERS: Final = AnswerRule(
+    type="assistant",
+    id="message.id",
+    without=("parent_tool_use_id", "error"),
+    but={"message.model": claude_stream.SYNTHETIC},
+)
+
 _MODEL = re.compile(r"[A-Za-z0-9][\w.:/@\[\]-]*")
-_GIT_LOG = re.compile(r"Bash(\((\*|git(:| \*| log).*)\))?")  # the rules that allow `git log`
 _TOOL_RULE = re.compile(r"[A-Za-z][\w.:-]*\*?(\([^\n]+\))?")
 
 
@@ -102,20 +115,16 @@ class ClaudeRunner:
     def program(self, path: str = "") -> Program:
         """The given program, else the one that the `claude-agent-sdk` wheel carries, else the one on PATH."""
         file = Path(path) if path else _bundled() or Path(shutil.which("claude") or "")
-        if not file.is_absolute() or not file.is_file() or not os.access(file, os.X_OK):
-            where = f"at {path}" if path else "in the claude-agent-sdk package or on PATH"
-            raise ProgramMissing(f"There is no Claude Code {where}. Install requirements.txt, or give its full path.")
-        version = _version(str(file), file.stat().st_mtime_ns)
-        if version < MINIMUM_VERSION:
-            least = _dotted(MINIMUM_VERSION)
-            raise ProgramMissing(f"{file} is Claude Code {_dotted(version)}; Rota needs {least} or newer.")
-        return Program(path=str(file), version=_dotted(version))
+        where = f"at {path}" if path else "in the claude-agent-sdk package or on PATH"
+        missing = f"There is no Claude Code {where}. Install requirements.txt, or give its full path."
+        return PRODUCT.check(file, missing=missing)
 
     def launch(self, spec: SessionSpec) -> Launch:
         problems = self.problems(spec.options) | _spec_problems(spec)
         if problems:
             raise OptionsInvalid(problems)
-        argv = [self.program(spec.program).path, *_arguments(spec)]
+        program = self.program(spec.program).path
+        argv = [program, *_arguments(spec)]
         files = {PROMPT_FILE: _message(spec.prompt)}
         if spec.conversation:
             files[str(_conversation_path(spec))] = _without_costs(spec.conversation.file)
@@ -129,7 +138,9 @@ class ClaudeRunner:
             environment=session_environment(home=spec.home, extra=extra, path=spec.path),
             files=files,
             result_type="result",
+            answers=ANSWERS,
             stdin_file=PROMPT_FILE,
+            reads=(program,),
         )
 
     def read(self, line: Line) -> list[Event]:
@@ -158,35 +169,6 @@ def _bundled() -> Path | None:
         if file.is_file():
             return file
     return None
-
-
-@lru_cache(maxsize=16)
-def _version(path: str, mtime_ns: int) -> tuple[int, ...]:
-    """What `claude --version` says. Remembered until the file changes."""
-    environment = {"PATH": os.defpath, "HOME": "/nonexistent", "CLAUDE_CONFIG_DIR": "/nonexistent", **QUIET}
-    try:
-        answer = subprocess.run(
-            [path, "--version"],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=30,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProgramMissing(f"{path} could not be asked for its version: {error}") from error
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", answer.stdout)
-    if not numbers:
-        said = (answer.stdout + answer.stderr).strip()[:200]
-        raise ProgramMissing(f"{path} does not seem to be Claude Code. Asked for its version it said: {said!r}")
-    return tuple(int(number) for number in numbers.groups())
-
-
-def _dotted(version: Sequence[int]) -> str:
-    return ".".join(str(number) for number in version)
 
 
 def _arguments(spec: SessionSpec) -> Iterator[str]:
@@ -263,16 +245,13 @@ def _script(spec: SessionSpec) -> object:
     """The data of the rehearsal's script: the schedule's own, else one that suits its prompt and permissions."""
     if source := spec.options.get("rehearsal_script"):
         return rehearsals.script(source)
-    allowed = list(spec.options.get("allowed_tools") or ())
-    refused = {str(rule).partition("(")[0] for rule in spec.options.get("disallowed_tools") or ()}
-    edits = bool({"Write", "Edit"} & set(allowed)) or spec.options.get("permission_mode") == "acceptEdits"
-    readable = sorted(file.name for file in spec.workspace.glob("README*") if file.is_file())
-    return rehearsals.default(
-        run_git=any(_GIT_LOG.fullmatch(rule) for rule in allowed) and "Bash" not in refused,
-        write=edits and not refused & {"Write", "Edit"},
-        read="" if "Read" in refused else next(iter(readable), ""),
-        most_turns=spec.options.get("max_turns"),
+    asked = exercise.uses(
+        allowed=list(spec.options.get("allowed_tools") or ()),
+        refused=list(spec.options.get("disallowed_tools") or ()),
+        edits=spec.options.get("permission_mode") == "acceptEdits",
+        workspace=spec.workspace,
     )
+    return rehearsals.asking_for(asked, most_turns=spec.options.get("max_turns"))
 
 
 def _spec_problems(spec: SessionSpec) -> dict[str, str]:

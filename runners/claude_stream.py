@@ -1,30 +1,26 @@
 """What the lines mean that Claude Code prints with `--output-format stream-json`. Pure: bytes in, events out.
 
-Written against what Claude Code 2.1.327 prints; tests/runners/streams holds recordings of it. Fields are read with
-care, for an agent's tools, its version or a crash may have put anything there: nothing here raises, and what is not
-known becomes an `output` event with the head of the line.
+Written against what Claude Code 2.1.327 prints; tests/runners/streams holds recordings of it. Nothing here raises, and
+what is not known becomes an `output` event with the head of the line.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from runners import plain_lines
-from runners.base import Event, EventKind, Line
+from runners.agent_lines import HEAD_LENGTH, RESULT_LENGTH, describe_tool, frame_of, not_understood, shortened
+from runners.agent_lines import event as _event
+from runners.agent_lines import number as _number
+from runners.agent_lines import text_of as _text_of
+from runners.base import Event, Line
+from runners.reckoning import tokens_in
 
-TEXT_LENGTH: Final = 20_000  # characters of an event; the transcript has it all
-RESULT_LENGTH: Final = 200_000
-HEAD_LENGTH: Final = 2_000  # of a line that is not understood, and of one value of a tool's input
-LINE_BYTES: Final = 16 * 1024 * 1024  # a longer line is not parsed
 SYNTHETIC: Final = "<synthetic>"  # the model of an answer that the program made up itself
 
-_MOST = 2**53  # larger than any count, instant or sum of money that is meant
 _YEAR_2200 = 7_258_118_400
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
-_INPUT_KEYS = ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description", "skill")
 
 # Frames of these kinds say nothing that a person watching or the verdict needs.
 _IGNORED = frozenset({"stream_event", "tool_progress", "keep_alive", "tool_use_summary", "prompt_suggestion"})
@@ -46,25 +42,15 @@ def read(line: Line) -> list[Event]:
     """The events of one line, most often one. Never raises."""
     if line.stream != "out":
         return [plain_lines.read(line)]
-    frame = _frame(line)
+    frame = frame_of(line)
     if frame is None:
-        return [_event("output", line, _decoded(line.data[: 4 * HEAD_LENGTH]), length=HEAD_LENGTH)]
+        return [not_understood(line)]
     kind = _text_of(frame, "type")
     if kind in _IGNORED:
         return []
     reader = _READERS.get(kind)
     events = reader(line, frame) if reader else None
     return [_unknown(line, frame)] if events is None else events
-
-
-def _frame(line: Line) -> Mapping[str, Any] | None:
-    if len(line.data) > LINE_BYTES or not line.data.lstrip().startswith(b"{"):
-        return None
-    try:
-        frame = json.loads(line.data)
-    except (ValueError, RecursionError):
-        return None
-    return frame if isinstance(frame, dict) else None
 
 
 def _system(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:
@@ -146,6 +132,7 @@ def _assistant(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:
     model = _text_of(message, "model")
     if model != SYNTHETIC and isinstance(usage := message.get("usage"), dict):
         data = {"answer_id": _text_of(message, "id"), "model": model, "subagent": subagent, **_tokens(usage)}
+        data["said_tokens"] = tokens_in(sum(_length(block) for block in blocks))
         events.append(_event("usage", line, "", data))
     return events
 
@@ -239,8 +226,7 @@ def _spent(frame: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(line: Line, frame: Mapping[str, Any]) -> Event:
-    data = {"type": _text_of(frame, "type"), "subtype": _text_of(frame, "subtype")}
-    return _event("output", line, _decoded(line.data[: 4 * HEAD_LENGTH]), data, length=HEAD_LENGTH)
+    return not_understood(line, {"type": _text_of(frame, "type"), "subtype": _text_of(frame, "subtype")})
 
 
 _Reader = Callable[[Line, Mapping[str, Any]], list[Event] | None]
@@ -267,64 +253,6 @@ _SYSTEM_READERS: Final[Mapping[str, _Reader]] = {
 }
 
 
-def describe_tool(name: str, given: object) -> str:
-    """A tool use in a few words: `Bash: git log -5`."""
-    if not isinstance(given, dict):
-        return name
-    keys = [key for key in _INPUT_KEYS if isinstance(given.get(key), str)]
-    text = given[keys[0]] if keys else next((v for v in given.values() if isinstance(v, str)), "")
-    text = " ".join(text.split())
-    return f"{name}: {_cut(text, 200)}" if text else name
-
-
-def shortened(value: Any, depth: int = 6) -> Any:
-    """A tool's input with long texts, long lists and deep nests cut, so that it can stand in a row of a database."""
-    match value:
-        case str():
-            return _cut(value, HEAD_LENGTH)
-        case bool() | int() | float() | None:
-            return value
-        case list() if depth:
-            return [shortened(item, depth - 1) for item in value[:50]]
-        case dict() if depth:
-            return {clean(str(k))[:200]: shortened(v, depth - 1) for k, v in list(value.items())[:50]}
-    return "…"
-
-
-def clean(text: str) -> str:
-    """Without what no database column or page should hold: control characters, ANSI sequences, lone surrogates."""
-    text = _CONTROL.sub("", text.replace("\r\n", "\n"))
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _event(
-    kind: EventKind, line: Line, text: str, data: Mapping[str, Any] | None = None, *, length: int = TEXT_LENGTH
-) -> Event:
-    return Event(kind=kind, at_ms=line.at_ms, text=_cut(text, length), data=data or {})
-
-
-def _cut(text: str, length: int) -> str:
-    """Clean, and no longer than `length` and a remark."""
-    more = len(text) - length
-    return clean(text[:length]) + (f"… ({more} more characters)" if more > 0 else "")
-
-
-def _decoded(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def _text_of(frame: Mapping[str, Any], key: str) -> str:
-    value = frame.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _number(frame: Mapping[str, Any], key: str) -> float:
-    value = frame.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
-        return 0.0
-    return value
-
-
 def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     content = message.get("content")
     if isinstance(content, str):
@@ -344,8 +272,17 @@ def _content_text(content: object) -> str:
 
 def _tokens(usage: Mapping[str, Any]) -> dict[str, int]:
     cached = _number(usage, "cache_read_input_tokens") + _number(usage, "cache_creation_input_tokens")
+    kept = usage.get("cache_creation")
     return {
         "input_tokens": int(_number(usage, "input_tokens")),
         "output_tokens": int(_number(usage, "output_tokens")),
         "cached_tokens": int(cached),
+        "cache_write_tokens": int(_number(usage, "cache_creation_input_tokens")),
+        "cache_write_1h_tokens": int(_number(kept, "ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0,
     }
+
+
+def _length(block: Mapping[str, Any]) -> int:
+    """Characters that a model wrote for one block of an answer."""
+    given = block.get("input")
+    return len(_text_of(block, "text")) + len(_text_of(block, "thinking")) + (len(json.dumps(given)) if given else 0)

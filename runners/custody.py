@@ -17,7 +17,8 @@ import select
 import signal
 import time
 
-from runners import processes, recording, spawning
+from runners import confinement, processes, recording, spawning
+from runners.answer_lines import AnswerLines
 from runners.result_lines import ResultLine
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
@@ -30,6 +31,7 @@ READ_BYTES = 32 * 1024
 SETTLE = 0.5  # seconds for what the program left behind to end by itself, a `tee` say
 LOOK = 5.0  # seconds between two looks at the stop file when nobody knocks
 SHUTDOWN_GRACE = 3.0
+AT_ONCE = ("out_of_memory", "too_many_processes")
 GIVE_UP = 10.0  # seconds of KILL after which what is left can't be ended: it hangs in the kernel
 IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 KNOCKS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
@@ -46,11 +48,15 @@ class Custody:
         self._silence: float | None = limits["silence"]
         self._result_grace: float = limits["result_grace"]
         self._kill_grace: float = limits["kill_grace"]
+        self._turns: int | None = limits["turns"]
+        self._answers = AnswerLines(launch["answers"])
         self._recorder = recording.Recorder(
             folder / "output.log",
             cap=limits["output_bytes"],
             result=ResultLine(prefix=launch["result_prefix"], kind=launch["result_type"]),
+            answers=self._answers,
         )
+        self._confinement = confinement.Confinement(folder.path, limits)
         self._streams: dict[int, recording.Stream] = {}
         self._poller = select.poll()
         self._bell = _hang_bell(self._poller)
@@ -68,18 +74,24 @@ class Custody:
         """From the start of the program until nobody of its tree is left."""
         self._heed_stop_file()
         if self._ended_by:
+            self._confinement.leave()
             return
+        if self._confinement.fault:
+            self._recorder.note("memory", self._confinement.fault)
         try:
             self._start()
         except spawning.StartError as error:
             self._end("program_missing", str(error), message=str(error))
+            self._confinement.leave()
             return
         while self._status is None and not self._ended_by:
             self._attend(self._next_limit() - time.monotonic())
             self._check_limits()
+        self._heed_kernel()
         if self._status is not None:
             self._attend_until_alone(SETTLE)
         self.end_tree()
+        self._confinement.leave()
         self._drain()
 
     def end_tree(self) -> None:
@@ -99,7 +111,13 @@ class Custody:
             self._reap()
 
     def _grace(self) -> float:
-        """Between TERM and KILL. Whoever stops a machine has no patience: the worker wants to write down the end."""
+        """Between TERM and KILL.
+
+        Whoever stops a machine has no patience: the worker wants to write down the end. And what takes a machine's
+        memory would go on to take it.
+        """
+        if self._ended_by in AT_ONCE:
+            return 0.0
         return min(self._kill_grace, SHUTDOWN_GRACE) if self._ended_by == "shutdown" else self._kill_grace
 
     def ending(self) -> dict[str, Any]:
@@ -126,6 +144,7 @@ class Custody:
             stdin=self._launch["stdin"],
             out=out[1],
             err=err[1],
+            enter=self._confinement.enter,
         )
         self._launch = None  # the secrets need not stay in memory
         self._started_at_ms = recording.now_ms()
@@ -146,6 +165,7 @@ class Custody:
         return {
             "shim": shim,
             "program": program,
+            "cgroup": self._confinement.cgroup,
             "boot_id": processes.boot_id(),
             "started_at_ms": self._started_at_ms,
         }
@@ -156,6 +176,8 @@ class Custody:
             limits.append(self._result_at + self._result_grace)
         elif self._silence is not None:
             limits.append(self._heard_at + self._silence)
+        if (look_at := self._confinement.next_look()) is not None:
+            limits.append(look_at)
         return min(limits)
 
     def _check_limits(self) -> None:
@@ -166,12 +188,38 @@ class Custody:
         elif self._result_at is not None:
             if late or now >= self._result_at + self._result_grace:
                 self._end("lingered", f"It went on {now - self._result_at:.1f} s after its result.")
+        elif self._turns is not None and self._answers.count > self._turns:
+            message = f"The cap is {self._turns}."
+            self._end("max_turns", f"It takes more turns than it may. {message}", message=message)
         elif late:
             message = f"The limit is {self._timeout:g} s."
             self._end("timed_out", f"It takes too long. {message}", message=message)
         elif self._silence is not None and now >= self._heard_at + self._silence:
             message = f"The limit is {self._silence:g} s."
             self._end("stalled", f"It prints nothing any more. {message}", message=message)
+        self._check_tree(now)
+
+    def _check_tree(self, now: float) -> None:
+        look_at = self._confinement.next_look()
+        if look_at is None or now < look_at:
+            return
+        ended_by, message = self._confinement.breach(now, self._descendants)
+        if ended_by:
+            self._end(ended_by, f"It takes more than it may. {message}", message=message)
+
+    def _descendants(self) -> list[processes.Process]:
+        """Quicker than the whole tree: whoever lost its parent is our child, and so needs no marker to be found."""
+        return processes.tree([os.getpid()], but=[os.getpid()])
+
+    def _heed_kernel(self) -> None:
+        """What the kernel did in the session's cgroup; the end of the program itself is the end of the session."""
+        sentence = self._confinement.killed_by_kernel()
+        if not sentence:
+            return
+        killed = self._status is not None and os.waitstatus_to_exitcode(self._status) == -signal.SIGKILL
+        if killed and not self._ended_by:
+            self._ended_by, self._message = "out_of_memory", sentence
+        self._recorder.note("out_of_memory" if self._ended_by == "out_of_memory" else "memory", sentence)
 
     def _heed_stop_file(self) -> None:
         if reason := self._folder.stop_reason():

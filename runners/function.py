@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,6 +74,7 @@ class FunctionRunner:
             environment=session_environment(home=spec.home, extra=spec.environment, path=spec.path),
             files={CALL_FILE: json.dumps(call).encode()},
             result_prefix=_RESULT_PREFIX,
+            reads=_code(spec.options["function_path"]),
         )
 
     def read(self, line: Line) -> list[Event]:
@@ -101,6 +103,20 @@ class FunctionRunner:
 
     def conversation(self, spec: SessionSpec) -> Conversation | None:
         return None
+
+
+def _code(function_path: str) -> Sequence[str]:
+    """Where the function's module or package lies, without importing it. What is not to be found fails in its process.
+
+    Of a package all of it; of what else it imports, only what is installed where Rota's Python is.
+    """
+    try:
+        found = importlib.util.find_spec(function_path.partition(".")[0])
+    except (ImportError, ValueError):
+        return ()
+    if found is None:
+        return ()
+    return tuple(found.submodule_search_locations or ([found.origin] if found.has_location and found.origin else []))
 
 
 def _result(line: Line) -> Event | None:

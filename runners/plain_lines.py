@@ -12,8 +12,8 @@ TEXT_LENGTH = 4000  # characters of an event; the transcript has it all
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-# Codes of the shim's notes that tell of the log and not of the session's end.
-_REMARKS = frozenset({"line_cut", "truncated"})
+# Codes of the shim's notes that do not tell of the session's end.
+_REMARKS = frozenset({"line_cut", "memory", "truncated"})
 
 
 def read(line: Line) -> Event:

@@ -15,6 +15,7 @@ import contextlib
 import os
 import time
 
+from runners.answer_lines import AnswerLines
 from runners.result_lines import ResultLine
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
@@ -80,6 +81,7 @@ class Recorder:
         *,
         cap: int,
         result: ResultLine | None = None,
+        answers: AnswerLines | None = None,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self.printed = 0
@@ -89,6 +91,8 @@ class Recorder:
         self._cap = self._room = cap
         self._capped = False
         self._result = result or ResultLine()
+        self._answers = answers or AnswerLines()
+        self._signs = [sign for sign in (self._result.sign, self._answers.sign) if sign]
         self._result_room = RESULT_BYTES
         self._clock = clock
         self._size = 0
@@ -120,8 +124,8 @@ class Recorder:
         os.close(self._log)
 
     def _whole_lines(self, stream: Stream, lines: bytes) -> bool:
-        """Record lines that came whole; at the speed of C where none of them can be a result."""
-        if stream.code == OUT and self._result.sign and self._result.sign in lines:
+        """Record lines that came whole; at the speed of C where none of them can be a result or an answer."""
+        if stream.code == OUT and any(sign in lines for sign in self._signs):
             result = False
             for line in lines.split(b"\n"):
                 self._hold(stream, line)
@@ -153,7 +157,9 @@ class Recorder:
 
     def _end_line(self, stream: Stream) -> bool:
         """Record the unfinished line, or what may be kept of it. True when it is a result line."""
-        result = self._ends_as_result(stream)
+        line = self._whole_line(stream)
+        result = self._result.is_result(line)
+        self._answers.see(line)
         start = header(self._clock(), stream.code)
         size = min(stream.kept, self._room_for(result) - len(start) - 1)
         whole = size == stream.kept and not stream.dropped
@@ -176,11 +182,12 @@ class Recorder:
         stream.clear()
         return result
 
-    def _ends_as_result(self, stream: Stream) -> bool:
-        if stream.code != OUT or not self._result.sign or stream.kept > RESULT_BYTES:
-            return False
+    def _whole_line(self, stream: Stream) -> bytes:
+        """The line that ends here, to be looked at; empty where it can't be a result or an answer."""
+        if stream.code != OUT or not self._signs or stream.kept > RESULT_BYTES:
+            return b""
         rest = os.pread(stream.spool, stream.spooled, 0) if stream.spooled else b""
-        return self._result.is_result(bytes(stream.head) + rest)
+        return bytes(stream.head) + rest
 
     def _room_for(self, result: bool) -> int:
         """How many bytes one more record may take."""

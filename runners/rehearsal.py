@@ -3,9 +3,10 @@
     python -I -S rehearsal.py SCRIPT.json -- claude -p ...
 
 So a rehearsal's model is part of the session's own process tree and needs no care when a worker is restarted. The
-program gets the model's address and a made-up key, and nothing that leads to another model. Standard streams and
-signals are handed on, and it ends as the program ends. Started by its path, with the standard library only, and it
-imports little: while the program starts, which takes it longer, the model is loaded.
+program gets the model's address, in its environment and wherever `{{ model_url }}` stands in an argument, and a made-up
+key, and nothing that leads to another model. Standard streams and signals are handed on, and it ends as the program
+ends. Started by its path, with the standard library only, and it imports little: while the program starts, which takes
+it longer, the model is loaded.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 API_KEY = "rehearsal-made-up-key"
+MODEL_URL = "{{ model_url }}"  # in an argument, for a program that is told there and not in its environment
 
 # Variables that lead a program to another server than the one on loopback, or hold the key to one.
 _LEADS_ELSEWHERE = (
-    *("ANTHROPIC_", "AWS_", "GOOGLE_", "VERTEX_"),
+    *("ANTHROPIC_", "AWS_", "AZURE_", "GOOGLE_", "OPENAI_", "VERTEX_"),
     *("CLAUDE_CODE_USE_", "CLAUDE_CODE_SKIP_", "CLAUDE_CODE_OAUTH_", "CLAUDE_CODE_API_"),
+    *("CODEX_API_", "CODEX_ACCESS_"),
 )
 
 
@@ -48,10 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     script, _, *command = arguments
     listening = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    here = {"ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": API_KEY, "NO_PROXY": "127.0.0.1"}
+    keys = {"ANTHROPIC_API_KEY": API_KEY, "OPENAI_API_KEY": API_KEY}
+    here = {"ANTHROPIC_BASE_URL": address, **keys, "NO_PROXY": "127.0.0.1"}
     program = Program()
     try:
-        program.start(command, without_models(os.environ) | here)
+        program.start([word.replace(MODEL_URL, address) for word in command], without_models(os.environ) | here)
     except OSError as error:
         print(f"{command[0]} could not be started: {error.strerror}", file=sys.stderr)
         return 127
@@ -68,21 +72,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _model(script: str, listening: socket.socket) -> AbstractContextManager[object]:
     """The scripted model, to answer on a socket. Raises OSError, ValueError."""
-    import importlib.util
     import json
     from pathlib import Path
+    from types import ModuleType
 
     data = json.loads(Path(script).read_bytes())
-    # It stands beside this file, which is not on the path.
-    spec = importlib.util.spec_from_file_location("scripted_model", Path(__file__).with_name("scripted_model.py"))
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError("scripted_model.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model: AbstractContextManager[object] = module.ScriptedModel(
-        data, workspace=str(Path.cwd()), keep_requests=False, listening=listening
-    )
-    return model
+    if "runners" not in sys.modules:  # the package without its door, which would import all of it
+        package = sys.modules["runners"] = ModuleType("runners")
+        package.__path__ = [str(Path(__file__).parent)]
+    from runners.scripted_model import ScriptedModel
+
+    return ScriptedModel(data, workspace=str(Path.cwd()), keep_requests=False, listening=listening)
 
 
 class Program:

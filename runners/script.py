@@ -29,7 +29,7 @@ from runners.base import (
 )
 from runners.environment import session_environment
 
-RESULT_FILE = "result.md"  # in the session's folder
+RESULT_FILE = "result.md"  # in HOME: all of the session's folder that a sandbox shows
 RESULT_BYTES = 200_000
 TAIL_BYTES = 20_000  # of the output, where it is the result
 
@@ -63,7 +63,7 @@ class ScriptRunner:
             raise OptionsInvalid(problems)
         ours = {
             "ROTA_WORKSPACE": str(spec.workspace),
-            "ROTA_RESULT_FILE": str(spec.folder / RESULT_FILE),
+            "ROTA_RESULT_FILE": str(spec.home / RESULT_FILE),
         }
         environment = session_environment(home=spec.home, extra={**spec.environment, **ours}, path=spec.path)
         name = spec.options.get("working_directory") or "."
@@ -79,7 +79,7 @@ class ScriptRunner:
 
     def judge(self, ending: Ending, tally: Tally, spec: SessionSpec) -> SessionResult:
         outcome, reason, message = _find(ending, tally)
-        result, summary = _result(spec.folder)
+        result, summary = _result(spec)
         return SessionResult(outcome=outcome, reason=reason, message=message, result=result, summary=summary)
 
     def conversation(self, spec: SessionSpec) -> Conversation | None:
@@ -110,12 +110,16 @@ def _find(ending: Ending, tally: Tally) -> verdict.Finding:
     return "succeeded", "ok", "It printed more than is kept." if ending.truncated else ""
 
 
-def _result(folder: Path) -> tuple[str, str]:
-    """The result and its summary: the file that was written, or the end of what was printed."""
-    if written := _read_result(folder / RESULT_FILE).strip():
+def _result(spec: SessionSpec) -> tuple[str, str]:
+    """The result and its summary: the file that was written, or the end of what was printed.
+
+    Without secrets from the start: of one that a summary cuts, the rest would not be known.
+    """
+    if written := spec.redactor.text(_read_result(spec.home / RESULT_FILE)).strip():
         return written, verdict.summary(written)
-    lines = supervision.last_output(folder, max_bytes=TAIL_BYTES).split(b"\n")
-    printed = "\n".join(plain_lines.printable(line, length=TAIL_BYTES) for line in lines).strip()
+    lines = supervision.last_output(spec.folder, max_bytes=TAIL_BYTES).split(b"\n")
+    text = "\n".join(plain_lines.printable(line, length=TAIL_BYTES) for line in lines)
+    printed = spec.redactor.text(text).strip()
     return printed, verdict.summary(printed.rpartition("\n")[2])
 
 

@@ -1,9 +1,10 @@
 """A scripted model on loopback, so that a real agent program can be run with no key and at no cost.
 
-It speaks as much of Anthropic's Messages API as Claude Code uses: `/v1/messages`, streamed and not, with token counts,
-and `/v1/messages/count_tokens`.
+It speaks Anthropic's Messages API, as much of it as Claude Code uses, and OpenAI's Responses API, as much of it as
+Codex uses: streamed and not, with token counts. What is said in which way is with `scripted_messages` and
+`scripted_responses`.
 
-    with ScriptedModel(script) as model:     # start a program with ANTHROPIC_BASE_URL=model.url
+    with ScriptedModel(script) as model:     # start a program with, say, ANTHROPIC_BASE_URL=model.url
         ...
         model.requests                       # what it was asked
 
@@ -17,7 +18,8 @@ when they are used up"}`. A turn is a list of content blocks as in the Messages 
 
 and `times`, how often in a row (1). In every text `{{ prompt }}`, `{{ results }}` (what tools returned since),
 `{{ model }}` and `{{ workspace }}` are filled in. A question without tools is the program's own (a title, a summary)
-and takes no turn. Standard library only, and no import of this package: `rehearsal` loads it by its path.
+and takes no turn. Tools are named as Claude Code names them, whoever asks. Standard library only, and of this package
+nothing that needs more: `rehearsal` starts quickly.
 """
 
 from __future__ import annotations
@@ -26,15 +28,44 @@ import json
 import re
 import socket
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-CHUNK: Final = 120  # characters of one streamed piece
+from runners import scripted_messages, scripted_responses
+
 CHARACTERS_PER_TOKEN: Final = 4
 USED_UP: Final = "The script of this rehearsal is used up."
+
+
+class Api(Protocol):
+    """How a model is asked, and answers, in one of the APIs that agent programs use. A module is one."""
+
+    PATH: str  # where questions are posted
+
+    def has_tools(self, body: Mapping[str, Any]) -> bool: ...
+
+    def conversation(self, body: Mapping[str, Any]) -> tuple[str, list[str]]: ...
+
+    def answer(
+        self,
+        content: Sequence[Mapping[str, Any]],
+        body: Mapping[str, Any],
+        *,
+        model: str,
+        stop_reason: str,
+        usage: Mapping[str, int],
+    ) -> dict[str, Any]: ...
+
+    def headers(self, answer: Mapping[str, Any], /) -> dict[str, str]: ...
+
+    def streamed(self, answer: Mapping[str, Any], /) -> Iterator[dict[str, Any]]: ...
+
+    def refusal(self, error: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+APIS: Final[tuple[Api, ...]] = (scripted_messages, scripted_responses)
 
 
 class ScriptInvalid(ValueError):
@@ -69,7 +100,7 @@ class Request:
 
     @property
     def prompt(self) -> str:
-        return _conversation(self.body)[0]
+        return _api_of(self.path).conversation(self.body)[0]
 
 
 def parse_script(data: object) -> Script:
@@ -151,7 +182,8 @@ class ScriptedModel:
 
     def next_turn(self, request: Request) -> Turn:
         """The turn that answers this request, with its texts filled in."""
-        if not request.body.get("tools"):
+        api = _api_of(request.path)
+        if not api.has_tools(request.body):
             return Turn(content=({"type": "text", "text": "A rehearsal"},))
         with self._lock:
             if self._keep_requests:
@@ -161,7 +193,7 @@ class ScriptedModel:
             turn = self.script.turns[at]
         else:
             turn = Turn(content=({"type": "text", "text": self.script.end},))
-        prompt, results = _conversation(request.body)
+        prompt, results = api.conversation(request.body)
         values = {
             "prompt": _quoted(prompt),
             "results": _fenced("\n".join(results)),
@@ -171,18 +203,14 @@ class ScriptedModel:
         content = tuple(_filled(block, values) for block in turn.content)
         return replace(turn, content=content)
 
-    def usage(self, request_bytes: int, answer: object) -> dict[str, Any]:
+    def usage(self, request_bytes: int, content: object) -> dict[str, int]:
         """Token counts as a model that caches prompts would give them: what was sent before is read from the cache."""
         total = request_bytes // CHARACTERS_PER_TOKEN
         fresh = min(total, 8)
         with self._lock:
             read, self._cached = min(self._cached, total - fresh), total - fresh
-        return {
-            "input_tokens": fresh,
-            "cache_creation_input_tokens": total - fresh - read,
-            "cache_read_input_tokens": read,
-            "output_tokens": max(1, len(json.dumps(answer)) // CHARACTERS_PER_TOKEN),
-        }
+        output = max(1, len(json.dumps(content)) // CHARACTERS_PER_TOKEN)
+        return {"fresh": fresh, "written": total - fresh - read, "read": read, "output": output}
 
 
 class _Server(ThreadingHTTPServer):
@@ -220,8 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = None
         path = self.path.partition("?")[0]
-        if not isinstance(body, dict) or not path.startswith("/v1/messages"):
-            self._error({"status": 400, "type": "invalid_request_error", "message": "Not a request for a message."})
+        if not isinstance(body, dict) or not path.startswith(tuple(api.PATH for api in APIS)):
+            self._error({"status": 400, "type": "invalid_request_error", "message": "Not a question to a model."})
             return
         if path.endswith("/count_tokens"):
             self._reply(200, json.dumps({"input_tokens": len(raw) // CHARACTERS_PER_TOKEN}).encode())
@@ -240,40 +268,25 @@ class _Handler(BaseHTTPRequestHandler):
         if turn.error is not None:
             self._error(turn.error)
             return
-        message = self._message(turn, body, request_bytes)
+        api = _api_of(self.path)
+        usage = model.usage(request_bytes, turn.content)
+        answer = api.answer(turn.content, body, model=turn.model, stop_reason=turn.stop_reason, usage=usage)
+        headers = {**api.headers(answer), **turn.headers}
         if turn.drop and not body.get("stream"):
             self.close_connection = True
             return
         if not body.get("stream"):
-            self._reply(200, json.dumps(message).encode(), turn.headers)
+            self._reply(200, json.dumps(answer).encode(), headers)
             return
-        self._begin(200, "text/event-stream", turn.headers)
-        events = list(_streamed(message))
+        self._begin(200, "text/event-stream", headers)
+        events = list(api.streamed(answer))
         for event in events[: len(events) // 2] if turn.drop else events:
             self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
         self.close_connection = True
 
-    def _message(self, turn: Turn, body: Mapping[str, Any], request_bytes: int) -> dict[str, Any]:
-        content = [
-            {"id": f"toolu_{time.time_ns():x}{n}", "input": {}, **block} if block["type"] == "tool_use" else dict(block)
-            for n, block in enumerate(turn.content)
-        ]
-        uses_tools = any(block["type"] == "tool_use" for block in content)
-        return {
-            "id": f"msg_{time.time_ns():x}",
-            "type": "message",
-            "role": "assistant",
-            "model": turn.model or body.get("model", ""),
-            "content": content,
-            "stop_reason": turn.stop_reason or ("tool_use" if uses_tools else "end_turn"),
-            "stop_sequence": None,
-            "usage": self.server.model.usage(request_bytes, content),
-        }
-
     def _error(self, error: Mapping[str, Any]) -> None:
-        kind, message = error.get("type", "api_error"), error.get("message", "")
-        data = {"type": "error", "error": {"type": kind, "message": message}}
-        self._reply(error["status"], json.dumps(data).encode(), error.get("headers", {}))
+        data = json.dumps(_api_of(self.path).refusal(error)).encode()
+        self._reply(error["status"], data, error.get("headers", {}))
 
     def _reply(self, status: int, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         self._begin(status, "application/json", {**(headers or {}), "Content-Length": str(len(data))})
@@ -289,50 +302,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _streamed(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The server-sent events of a message, in the order of the Messages API."""
-    usage = message["usage"]
-    begun = {**message, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
-    yield {"type": "message_start", "message": begun}
-    for index, block in enumerate(message["content"]):
-        yield from _streamed_block(index, block)
-    delta = {"stop_reason": message["stop_reason"], "stop_sequence": None}
-    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": usage["output_tokens"]}}
-    yield {"type": "message_stop"}
-
-
-def _streamed_block(index: int, block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if block["type"] == "tool_use":
-        start, whole, kind, key = {**block, "input": {}}, json.dumps(block["input"]), "input_json_delta", "partial_json"
-    else:
-        key = block["type"]
-        start, whole, kind = {"type": key, key: ""}, block[key], f"{key}_delta"
-    yield {"type": "content_block_start", "index": index, "content_block": start}
-    for at in range(0, len(whole), CHUNK):
-        yield {"type": "content_block_delta", "index": index, "delta": {"type": kind, key: whole[at : at + CHUNK]}}
-    yield {"type": "content_block_stop", "index": index}
-
-
-def _conversation(body: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The latest prompt of a request, and what tools returned since. The program's own reminders are left out."""
-    prompt, results = "", []
-    for message in body.get("messages", []):
-        if message.get("role") != "user":
-            continue
-        content = message.get("content")
-        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
-        returned = [_result_text(block) for block in blocks if block.get("type") == "tool_result"]
-        texts = [block["text"] for block in blocks if block.get("type") == "text"]
-        texts = [text for text in texts if not text.startswith("<system-reminder>")]
-        results += returned
-        if texts and not returned:
-            prompt, results = texts[-1], []
-    return prompt, results
-
-
-def _result_text(block: Mapping[str, Any]) -> str:
-    content = block.get("content") or ""
-    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+def _api_of(path: str) -> Api:
+    """The module that speaks the API of a path; of a path that nobody knows, the first one."""
+    return next((api for api in APIS if path.startswith(api.PATH)), APIS[0])
 
 
 def _filled(value: Any, values: Mapping[str, str]) -> Any:

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     _package.__path__ = [os.path.dirname(os.path.abspath(__file__))]
     sys.modules["runners"] = _package
 
-from runners import custody, spawning
+from runners import custody, privacy, spawning
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Folder:
 
 
 def main(path: str) -> None:
+    privacy.make_private()  # the launch is in its memory, secrets and all
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # a worker may have leaked some
     folder = Folder(path)
     spawning.become_subreaper()

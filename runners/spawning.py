@@ -5,10 +5,15 @@ Imports little on purpose: each session pays for a shim's memory.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
+
+from runners.privacy import prctl
+
+TYPE_CHECKING = False  # as `typing` has it, without importing it
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -30,15 +35,27 @@ class StartError(Exception):
 
 
 def become_subreaper() -> None:
-    """From now on every process below us that loses its parent becomes our child."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    """From now on every process below us that loses its parent becomes our child.
+
+    Where the kernel can't be asked for that, the marker alone has to find them.
+    """
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def spawn(argv: list[str], environment: dict[str, str], *, cwd: str, stdin: str, out: int, err: int) -> int:
+def spawn(
+    argv: list[str],
+    environment: dict[str, str],
+    *,
+    cwd: str,
+    stdin: str,
+    out: int,
+    err: int,
+    enter: Callable[[], None] = lambda: None,
+) -> int:
     """Start the program and return its pid. Raises StartError.
 
     `environment` is all it gets; its PATH finds the program. `stdin` is a path, `out` and `err` are
-    descriptors.
+    descriptors. `enter` is called in the process that becomes the program.
     """
     complaint, complain = os.pipe2(os.O_CLOEXEC)
     shim = os.getpid()
@@ -47,11 +64,12 @@ def spawn(argv: list[str], environment: dict[str, str], *, cwd: str, stdin: str,
         try:
             signal.set_wakeup_fd(-1)
             os.setsid()
-            _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # without its shim nobody holds its limits
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # without its shim nobody holds its limits
             if os.getppid() != shim:
                 os._exit(127)
             for number in RESET:
                 signal.signal(number, signal.SIG_DFL)
+            enter()
             os.dup2(os.open(stdin, os.O_RDONLY | os.O_CLOEXEC), 0)
             os.dup2(out, 1)
             os.dup2(err, 2)
@@ -68,14 +86,6 @@ def spawn(argv: list[str], environment: dict[str, str], *, cwd: str, stdin: str,
         os.waitpid(pid, 0)
         raise StartError(why.decode())
     return pid
-
-
-def _prctl(option: int, value: int) -> None:
-    """Where ctypes is missing, the marker alone has to find what the kernel would have told."""
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 
 
 def _why(error: BaseException, program: str, cwd: str) -> str:

@@ -26,11 +26,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from runners import processes, recording
+from runners import confinement, processes, recording
 from runners.base import DiskFull, Ending, Launch, Limits, Line, ProcessIdentity, SupervisionError
 
 START_SECONDS = 20.0  # a shim takes 0.03 s; a machine out of breath may take its time
@@ -181,12 +181,12 @@ def current(folder: Path) -> list[ProcessIdentity]:
     """Every live process of the session: shim, program, what descends from them, who is marked."""
     boot = processes.boot_id()
     recorded = (_recorded(folder, name) for name in ("shim", "program"))
-    roots = [process.pid for process in recorded if process is not None and is_alive(process)]
+    roots = [process.pid for process in recorded if process is not None and is_alive(process)] + _shims(folder)
     found = processes.tree(roots, marker=str(folder.resolve()))
     return [ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=boot) for pid, ticks in found]
 
 
-def request_stop(folder: Path, reason: Literal["cancelled", "shutdown"]) -> None:
+def request_stop(folder: Path, reason: Literal["cancelled", "shutdown", "budget"]) -> None:
     """Ask the shim to end the session. Returns at once; the ending follows within the grace.
 
     The first reason stays. Asked before the start, the program is not started at all.
@@ -202,7 +202,8 @@ def kill(folder: Path) -> int:
     """KILL whatever is left of a session, its shim too, until nobody is; how many there were.
 
     For a session whose shim died, or that must not be waited for. When the shim is gone, a process
-    can hide that has cleared its environment *and* lost its parent, or that is another user's.
+    can hide that has lost its parent *and* cleared its environment or made it private, as key agents
+    do, or that is another user's.
     """
     if _is_over(folder):
         return 0
@@ -213,6 +214,7 @@ def kill(folder: Path) -> int:
             if processes.send((process.pid, process.start_ticks), signal.SIGKILL):
                 killed.add(process)
         time.sleep(0.01)
+    confinement.clear_cgroup(str(_record(folder).get("cgroup", "")), str(folder.resolve()))
     (folder / "launch.json").unlink(missing_ok=True)  # it holds secrets; no shim will read it now
     _children.reap()
     return len(killed)
@@ -285,12 +287,18 @@ def _instructions(launch: Launch, cwd: Path, limits: Limits) -> str:
             "stdin": str(stdin),
             "result_prefix": launch.result_prefix,
             "result_type": launch.result_type,
+            "answers": asdict(launch.answers) if launch.answers else None,
             "limits": {
                 "timeout": limits.timeout.total_seconds(),
                 "silence": None if silence is None else silence.total_seconds(),
                 "output_bytes": limits.output_bytes,
                 "result_grace": limits.result_grace.total_seconds(),
                 "kill_grace": limits.kill_grace.total_seconds(),
+                "turns": limits.turns,
+                "memory_bytes": limits.memory_bytes,
+                "tasks": limits.tasks,
+                "nice": limits.nice,
+                "cgroup": limits.cgroup,
             },
         }
     )
@@ -349,7 +357,12 @@ def _shim_runs(folder: Path) -> bool:
     if shim := identity(folder):
         return is_alive(shim)
     _children.reap()
-    return any(_is_shim(pid, folder) for pid, _ in processes.tree([], marker=str(folder.resolve())))
+    return bool(_shims(folder))
+
+
+def _shims(folder: Path) -> list[int]:
+    """Who is its shim by the command line. The marker is hidden in an environment that a shim keeps to itself."""
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_shim(int(entry.name), folder)]
 
 
 def _is_shim(pid: int, folder: Path) -> bool:

@@ -5,10 +5,12 @@ an agent's session amounts to. An agent's claim of success is not success, exit 
 unknown is `failed`. Every agent's `read` fills the events' data with the same names, so that this is written once:
 
     init        model, agent_session_id, version
-    usage       answer_id, model, input_tokens, output_tokens, cached_tokens, subagent
+    usage       answer_id, model, input_tokens, output_tokens, cached_tokens, subagent; of the cached ones
+                cache_write_tokens and of these cache_write_1h_tokens; said_tokens (see `runners.reckoning`)
     error       fault (and status), or denied (a tool, in words)
     rate_limit  status, resets_at
-    result      subtype, is_error, status, stop, cost_usd, input_tokens, output_tokens, cached_tokens, denied
+    note        ran (a model that answered instead of another, where the program tells it beside its answers)
+    result      subtype, is_error, status, stop, fault, cost_usd, input_tokens, output_tokens, cached_tokens, denied
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from runners.base import Ending, Event, Outcome, SessionResult, Tally
+from runners import reckoning
+from runners.base import CostSource, Ending, Event, Outcome, SessionResult, Tally
+from runners.model_names import plain_model
 
 SUMMARY_LENGTH: Final = 200
 ERRORS_KEPT: Final = 20
 
 Finding = tuple[Outcome, str, str]  # outcome, reason code, sentence
 
-# What an agent's words for a fault amount to. The first column is Claude Code's `error` of an assistant message.
+# What an agent's words for a fault amount to. The first column is Claude Code's `error` of an assistant message, into
+# which other agents' words are put.
 REASON_OF_FAULT: Final[Mapping[str, str]] = {
     "authentication_failed": "auth",
     "oauth_org_not_allowed": "auth",
@@ -62,6 +67,10 @@ REASON_OF_STOP: Final[Mapping[str, str]] = {
 _ENDED_BY: Final[Mapping[str, Finding]] = {
     "timed_out": ("timed_out", "timed_out", "It ran longer than its time limit and was ended."),
     "stalled": ("timed_out", "stalled", "It printed nothing for as long as its silence limit and was ended."),
+    "max_turns": ("failed", "max_turns", "It went on beyond its cap on turns and was ended."),
+    "budget": ("failed", "budget", "It went on beyond its money limit and was ended."),
+    "out_of_memory": ("failed", "out_of_memory", "It took more memory than a session may and was ended."),
+    "too_many_processes": ("failed", "too_many_processes", "It ran more processes than a session may and was ended."),
     "cancelled": ("cancelled", "cancelled", "It was cancelled."),
     "shutdown": ("cancelled", "shutdown", "It was ended because the worker's machine was shutting down."),
     "shim_died": ("lost", "worker_died", "The process that held the session is gone; what became of it is unknown."),
@@ -130,19 +139,26 @@ def _usage(tally: Tally, event: Event) -> None:
     """One answer of the model comes as several lines with the same id and the same usage: count it once."""
     data = event.data
     answer = str(data.get("answer_id", ""))
+    reckoning.charge(tally, data)
     if answer in tally.answers:
         return
     tally.answers.add(answer)
     tally.fault = ""
-    tally.input_tokens += int(data.get("input_tokens", 0))
-    tally.output_tokens += int(data.get("output_tokens", 0))
-    tally.cached_tokens += int(data.get("cached_tokens", 0))
     if data.get("subagent"):
         return
     tally.turns += 1
-    tally.model = str(data.get("model", "")) or tally.model
-    if tally.model not in tally.models:
-        tally.models.append(tally.model)
+    _ran(tally, str(data.get("model", "")) or tally.model)
+
+
+def _ran(tally: Tally, model: str) -> None:
+    tally.model = model
+    if model not in tally.models:
+        tally.models.append(model)
+
+
+def _note(tally: Tally, event: Event) -> None:
+    if ran := str(event.data.get("ran", "")):
+        _ran(tally, ran)
 
 
 def _rate_limit(tally: Tally, event: Event) -> None:
@@ -167,7 +183,8 @@ def _result(tally: Tally, event: Event) -> None:
     data = event.data
     tally.result = event
     tally.activity = ""
-    tally.cost_usd = float(data.get("cost_usd", 0.0))
+    if data.get("cost_known", True):
+        tally.reported_usd = float(data.get("cost_usd", 0.0))
     if "input_tokens" in data:  # what came by the way was not final
         tally.input_tokens = int(data["input_tokens"])
         tally.output_tokens = int(data["output_tokens"])
@@ -184,6 +201,7 @@ _FOLDS = {
     "tool_use": _tool_use,
     "tool_result": _tool_result,
     "usage": _usage,
+    "note": _note,
     "rate_limit": _rate_limit,
     "error": _error,
     "stderr": _stderr,
@@ -204,6 +222,10 @@ def judge(ending: Ending, tally: Tally, options: Mapping[str, Any], *, rehearse:
     rehearsal costs nothing, whatever the program reckoned: no model was asked.
     """
     outcome, reason, message = _find(ending, tally, options)
+    no_cost: tuple[float, CostSource] = (0.0, "")
+    cost, source = no_cost if rehearse else reckoning.spent(tally)
+    if not rehearse:
+        message = f"{message} {reckoning.remark(tally)}".strip()
     finished = tally.result is not None and not tally.result.data.get("is_error")
     said = tally.result.text if tally.result and finished else tally.last_text
     limited = reason == "rate_limited"
@@ -218,7 +240,8 @@ def judge(ending: Ending, tally: Tally, options: Mapping[str, Any], *, rehearse:
         input_tokens=tally.input_tokens,
         output_tokens=tally.output_tokens,
         cached_tokens=tally.cached_tokens,
-        cost_usd=0.0 if rehearse else tally.cost_usd,
+        cost_usd=cost,
+        cost_source=source,
         denied=tuple(tally.denied),
         resets_at=tally.rate_limit_resets_at if limited else None,
     )
@@ -269,7 +292,7 @@ def _reported_fault(result: Event, tally: Tally) -> Finding | None:
         REASON_OF_STOP.get(subtype)
         or REASON_OF_STOP.get(str(data.get("stop", "")))
         or REASON_OF_STATUS.get(status if isinstance(status, int) else 0)
-        or REASON_OF_FAULT.get(tally.fault)
+        or REASON_OF_FAULT.get(str(data.get("fault", "")) or tally.fault)
         or ("api_error" if status else "agent_error")
     )
     words = result.text or _last_error(tally) or f"It ended with {subtype or 'an unnamed result'}."
@@ -332,19 +355,11 @@ def _remarks(ending: Ending, tally: Tally, options: Mapping[str, Any]) -> str:
 
 def same_model(asked: str, ran: str) -> bool:
     """Whether `ran`, a full model id, is what `asked`, an alias (`haiku`) or an id with or without a date, means."""
-    asked, ran = _plain_model(asked), _plain_model(ran)
+    asked, ran = plain_model(asked), plain_model(ran)
     if asked == "opusplan":
         return same_model("opus", ran) or same_model("sonnet", ran)
     is_alias = asked.isalpha() and asked != "claude"
     return asked == ran or (is_alias and asked in re.split(r"[-.]", ran))
-
-
-def _plain_model(name: str) -> str:
-    """`us.anthropic.claude-sonnet-5-5-20260901-v1:0` and `claude-sonnet-5-5[1m]` are both `claude-sonnet-5-5`."""
-    name = name.strip().lower().rpartition("/")[2]
-    name = re.sub(r"\[\w+\]$|^(?:[a-z]+\.)*anthropic\.", "", name)
-    name = re.sub(r"(?:-v\d+(?::\d+)?)$", "", name)
-    return re.sub(r"[-@](?:20\d{6}|latest)$", "", name)
 
 
 def summary(text: str) -> str:

@@ -37,8 +37,17 @@ class Scheduler(DatabaseScheduler):
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         look_again = time.monotonic() + self.look(timezone.now())
-        wait: float = super().tick(*args, **kwargs)
-        return max(0.0, min(wait, look_again - time.monotonic()))
+        return max(0.0, min(self._tick_as_ever(*args, **kwargs), look_again - time.monotonic()))
+
+    def _tick_as_ever(self, *args: Any, **kwargs: Any) -> float:
+        """It reads its tables anew every five minutes: a database that is away just then must not end beat."""
+        try:
+            wait: float = super().tick(*args, **kwargs)
+        except (DatabaseError, InterfaceError):
+            logger.exception("The database is away; periodic tasks wait", extra={"action": "beat_database_away"})
+            connection.close()
+            return LOOK_EVERY
+        return wait
 
     def look(self, now: datetime) -> float:
         """Fire what is due. Returns the seconds until the next look; a database that is away is tried again then."""

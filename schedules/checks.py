@@ -1,9 +1,9 @@
 """Django's system checks: what would make Rota fail later, said at the door. `bin/manage check --deploy` asks them all.
 
-rota.E001  USE_TZ is off            rota.W001  an agent program is missing
-rota.E002  git is missing or old    rota.W002  an agent program does not tell its version
-rota.E003  a time zone is missing   rota.W003  the broker does not answer
-rota.E004  a runner can't be loaded rota.W004  SECRET_KEY is short (production)
+rota.E001  USE_TZ is off            rota.W001  an agent program is missing, too old or tells no version
+rota.E002  git is missing or old    rota.W002  the broker does not answer
+rota.E003  a time zone is missing   rota.W003  SECRET_KEY is short (production)
+rota.E004  a runner can't be loaded rota.W004  no sandbox can be made here
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from runners import ProgramMissing, Runner, load_runner
+from runners import ProgramMissing, Runner, load_runner, sandbox_obstacle
 
 _OLDEST_GIT = (2, 34)
 _SHORTEST_KEY = 32
@@ -76,12 +76,20 @@ def runners_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
 def programs_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for name, runner in _agents():
+        if not _is_counted_on(name, runner):
+            continue
         hint = f"Install it where the workers run, or set ROTA_{name.upper()}_PROGRAM to its path."
         try:
             runner.program(settings.ROTA_PROGRAMS.get(name, ""))
         except ProgramMissing as error:
             found.append(Warning(f"The agent program of “{name}” is missing: {error}", hint=hint, id="rota.W001"))
     return found
+
+
+def _is_counted_on(name: str, runner: Runner) -> bool:
+    """Claude Code comes with Rota; another agent is for those who name its program or have a key for it."""
+    keys = (settings.ROTA_CREDENTIALS.get(credential) for credential in runner.credentials)
+    return name == "claude" or bool(settings.ROTA_PROGRAMS.get(name)) or any(keys)
 
 
 def _agents() -> Iterator[tuple[str, Runner]]:
@@ -102,6 +110,14 @@ def broker_answers(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     except (OperationalError, OSError) as error:
         hint = "Start it (bin/up does), or set REDIS_URL. Until then sessions wait."
         return [Warning(f"The broker does not answer: {error}", hint=hint, id="rota.W002")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def sandbox_can_be_made(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    if obstacle := sandbox_obstacle():
+        hint = "Needed where workers run whose schedules want a sandbox: their sessions fail without."
+        return [Warning(obstacle, hint=hint, id="rota.W004")]
     return []
 
 

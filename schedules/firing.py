@@ -14,11 +14,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from schedules import timetable
 from schedules.models import Reason, Repository, Run, Schedule, Session
+from schedules.models.schedule import ScheduleQuerySet
 from schedules.occasions import Missed, Occasions, occasions
+from schedules.steering import cancel_run, pause
 from schedules.targets import load_target
 
 logger = logging.getLogger(__name__)
@@ -44,39 +46,62 @@ class Fired:
 
 
 def fire_due(*, now: datetime, limit: int = 1000) -> Fired:
-    """Record the runs of up to `limit` schedules that are due, and move these on."""
+    """Record the runs of up to `limit` schedules that are due, and move these on.
+
+    One that can't be fired is paused with the reason, and the others go on.
+    """
+    try:
+        return _fire(Schedule.objects.due(now), now=now, limit=limit)
+    except (OperationalError, InterfaceError):
+        raise  # the database, and no schedule
+    except Exception:
+        logger.exception("Not all that is due can be fired at once: one by one", extra={"action": "fire_failed"})
+        return _fire_each(now=now, limit=limit)
+
+
+def _fire(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Fired:
     with transaction.atomic():
-        due = Schedule.objects.due(now).select_related("command").order_by("due_at")
-        schedules = list(due.select_for_update(of=("self",))[:limit])
+        rows = due.select_related("command").order_by("due_at")
+        schedules = list(rows.select_for_update(of=("self",))[:limit])
         if not schedules:
             return Fired(schedules=0, runs=0, more=False)
         planned = [(schedule, plan) for schedule in schedules if (plan := _plan(schedule, now))]
         runs = _fired_runs(planned, now)
         Run.objects.bulk_create(runs)
         _queue_sessions(runs)
-        Schedule.objects.bulk_update(schedules, [*Schedule.PLAN_FIELDS, *_STATUS_FIELDS])
+        Schedule.objects.bulk_update([schedule for schedule, _ in planned], Schedule.PLAN_FIELDS)
     return Fired(schedules=len(schedules), runs=len(runs), more=len(schedules) == limit)
 
 
-_STATUS_FIELDS = ("status", "status_reason", "status_by", "status_at")
+def _fire_each(*, now: datetime, limit: int) -> Fired:
+    """The same in a transaction each, for there is one among them that fails: it is paused."""
+    schedules = list(Schedule.objects.due(now).order_by("due_at")[:limit])
+    runs = 0
+    for schedule in schedules:
+        try:
+            runs += _fire(Schedule.objects.due(now).filter(pk=schedule.pk), now=now, limit=1).runs
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.exception("%s can't be fired: paused", schedule, extra={"action": "schedule_unfit"})
+            _pause(schedule, f"It can't be fired: {type(error).__name__}: {error}", now)
+    return Fired(schedules=len(schedules), runs=runs, more=len(schedules) == limit)
 
 
 def _plan(schedule: Schedule, now: datetime) -> Occasions | None:
-    """Its occasions, the schedule moved on. One that can't be read is paused with the reason, and the others go on."""
+    """Its occasions, the schedule moved on. None for one whose time can't be read: it is paused."""
     try:
         plan = occasions(schedule, now)
         schedule.plan(plan.last)
     except timetable.TimetableError as error:
         logger.exception("%s can't be planned: paused", schedule, extra={"action": "schedule_unreadable"})
-        schedule.status, schedule.status_by, schedule.status_at = (
-            Schedule.Status.PAUSED,
-            "rota",
-            now,
-        )
-        schedule.status_reason = f"Its time can't be read: {error}"[:500]
-        schedule.next_run_at = schedule.due_at = None
+        _pause(schedule, f"Its time can't be read: {error}", now)
         return None
     return plan
+
+
+def _pause(schedule: Schedule, reason: str, now: datetime) -> None:
+    pause([schedule], by="rota", reason=reason, now=now)
 
 
 def _fired_runs(planned: Sequence[tuple[Schedule, Occasions]], now: datetime) -> list[Run]:
@@ -113,14 +138,12 @@ def _open_runs(schedules: Collection[Schedule]) -> dict[Place, list[Run]]:
 def _recorded(
     planned: Sequence[tuple[Schedule, Occasions]],
 ) -> set[tuple[int, int | None, datetime]]:
-    """Nominal times on record already: the clock jumped back, or an edit went to and fro."""
-    if not planned:
-        return set()
-    earliest = min(min([plan.last, *(missed.times[0] for missed in plan.missed)]) for _, plan in planned)
+    """Those of the nominal times that are on record already: the clock jumped back, or an edit went to and fro."""
+    times = {missed.times[0] for _, plan in planned for missed in plan.missed}
     fired = Run.objects.filter(
         trigger=Run.Trigger.SCHEDULE,
         schedule__in=[schedule.pk for schedule, _ in planned],
-        scheduled_for__gte=earliest,
+        scheduled_for__in=times | {plan.run_for for _, plan in planned if plan.run_for},
     )
     return set(fired.values_list("schedule_id", "repository_id", "scheduled_for"))
 
@@ -201,10 +224,10 @@ def _refusal(schedule: Schedule, repository: Repository | None, open_runs: Seque
 
 
 def _ask_to_cancel(runs: Sequence[Run], now: datetime) -> None:
-    ids = [run.pk for run in runs]
-    Run.objects.open().filter(pk__in=ids).update(cancel_requested_at=now)
-    sessions = Session.objects.open().filter(run__in=ids, cancel_requested_at=None)
-    sessions.update(cancel_requested_at=now, cancel_requested_by="overlap policy")
+    """What waits ends at once, what runs a little later; until then the new run waits."""
+    for run in runs:
+        if run.cancel_requested_at is None:
+            cancel_run(run.pk, by="overlap policy", now=now)
 
 
 def _queue_sessions(runs: Sequence[Run]) -> list[Session]:
@@ -243,9 +266,9 @@ def trigger(
 
     A paused schedule can be run by hand, a disabled one can't. Raises Refused, and then nothing is recorded.
     """
-    _require_runnable(schedule, variables or {})
     with transaction.atomic():
-        Schedule.objects.select_for_update().get(pk=schedule.pk)
+        schedule = Schedule.objects.select_related("command").select_for_update(of=("self",)).get(pk=schedule.pk)
+        _require_runnable(schedule, variables or {})
         places: Sequence[Repository | None] = (
             list(schedule.repositories.all()) if repositories is None else list(repositories)
         ) or [None]

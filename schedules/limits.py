@@ -45,53 +45,60 @@ class _Places:
     free: int
     schedules: Counter[int] = field(default_factory=Counter)
     repositories: Counter[int] = field(default_factory=Counter)
+    most: dict[int, int] = field(default_factory=dict)  # schedule → its own limit
 
     @classmethod
     def read(cls, now: datetime) -> _Places:
-        held = list(Session.objects.in_flight().values_list("schedule_id", "repository_id"))
+        held = Session.objects.in_flight().values_list("schedule_id", "repository_id", "schedule__max_sessions")
         workers = WorkerHeartbeat.objects.alive(now=now, silent_after=settings.ROTA_WORKER_SILENT_AFTER)
-        return cls(
-            free=min(workers.slots(), settings.ROTA_MAX_SESSIONS) - len(held),
-            schedules=Counter(schedule for schedule, _ in held),
-            repositories=Counter(repository for _, repository in held if repository),
-        )
+        places = cls(free=min(workers.slots(), settings.ROTA_MAX_SESSIONS))
+        for schedule, repository, most in held:
+            places._hold(schedule, repository, most)
+        return places
 
     def take(self, schedule: int, repository: int | None, most: int) -> bool:
         if self.free <= 0 or self.schedules[schedule] >= most:
             return False
         if repository and self.repositories[repository] >= settings.ROTA_MAX_SESSIONS_PER_REPOSITORY:
             return False
+        self._hold(schedule, repository, most)
+        return True
+
+    def full_schedules(self) -> list[int]:
+        return [schedule for schedule, held in self.schedules.items() if held >= self.most[schedule]]
+
+    def full_repositories(self) -> list[int]:
+        most = settings.ROTA_MAX_SESSIONS_PER_REPOSITORY
+        return [repository for repository, held in self.repositories.items() if held >= most]
+
+    def _hold(self, schedule: int, repository: int | None, most: int) -> None:
         self.free -= 1
         self.schedules[schedule] += 1
+        self.most[schedule] = most
         if repository:
             self.repositories[repository] += 1
-        return True
 
 
 def _choose(places: _Places, chosen: list[int]) -> list[int]:
     """The next sessions out of one read. Those of a full schedule or repository are left out of the read itself."""
-    full = [
-        repository
-        for repository, held in places.repositories.items()
-        if held >= settings.ROTA_MAX_SESSIONS_PER_REPOSITORY
-    ]
-    held_by = Q()
-    for schedule, held in places.schedules.items():
-        held_by |= Q(schedule=schedule, schedule__max_sessions__lte=held)
-    candidates = startable().exclude(pk__in=chosen).exclude(repository__in=full).exclude(held_by)
+    candidates = (
+        startable()
+        .exclude(pk__in=chosen)
+        .exclude(repository__in=places.full_repositories())
+        .exclude(schedule__in=places.full_schedules())
+    )
     rows = candidates.values_list("pk", "schedule_id", "repository_id", "schedule__max_sessions")[:_READ_AT_ONCE]
     return [pk for pk, schedule, repository, most in rows if places.take(schedule, repository, most)]
 
 
 def startable() -> SessionQuerySet:
-    """Waiting sessions that no other run and no pause holds back."""
+    """Waiting sessions that neither another run nor their schedule's status holds back."""
     older = Run.objects.open().filter(schedule=OuterRef("schedule"), pk__lt=OuterRef("run"))
     here = older.filter(repository=OuterRef("repository"))
     nowhere = older.filter(repository=None)
     side_by_side = Q(schedule__overlap=Schedule.Overlap.ALLOW)
     first = Q(repository__isnull=False) & ~Exists(here) | Q(repository=None) & ~Exists(nowhere)
-    off_the_rota = ~Q(schedule__status=Schedule.Status.ACTIVE) & Q(run__trigger=Run.Trigger.SCHEDULE)
-    return Session.objects.waiting().filter(side_by_side | first).exclude(off_the_rota)
+    return Session.objects.waiting().filter(side_by_side | first).on_the_rota()
 
 
 def _one_at_a_time() -> None:

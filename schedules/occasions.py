@@ -19,7 +19,7 @@ MOST_COUNTED = 1000
 class Missed:
     """Nominal times that nothing runs for, in their order, and why."""
 
-    times: Sequence[datetime]
+    times: Sequence[datetime]  # the last one is the last, also where there were more
     reason: Reason
     more: bool = False  # there were more than are counted
 
@@ -41,38 +41,38 @@ def occasions(schedule: Schedule, now: datetime) -> Occasions:
     first = schedule.next_run_at
     if first is None:
         raise ValueError(f"{schedule} has no nominal time")
-    further = timetable.between(schedule.cron, schedule.time_zone, first, now, MOST_COUNTED)
-    more = len(further) == MOST_COUNTED
-    if more:
-        latest = timetable.previous_at_or_before(schedule.cron, schedule.time_zone, now)
-        further = [*further[:-1], latest or further[-1]]
-    times = [first] + [time for time in further if _counts(schedule, time, now)]
-    in_time = now - schedule.due_for(times[-1]) <= max(schedule.catch_up, ON_TIME)
-    run_for = times[-1] if in_time else None
-    return Occasions(run_for=run_for, missed=_missed(schedule, times, run_for, now, more=more), last=times[-1])
-
-
-def _counts(schedule: Schedule, time: datetime, now: datetime) -> bool:
-    if schedule.ends_at and time > schedule.ends_at:
-        return False
-    return not schedule.jitter or schedule.due_for(time) <= now
-
-
-def _missed(
-    schedule: Schedule,
-    times: Sequence[datetime],
-    run_for: datetime | None,
-    now: datetime,
-    *,
-    more: bool,
-) -> list[Missed]:
-    passed = [time for time in times if time != run_for]
+    last = _last_due(schedule, first, now)
     window = max(schedule.catch_up, ON_TIME)
-    outside = [time for time in passed if now - time > window]
-    superseded = [time for time in passed if now - time <= window]
-    groups = []
-    if outside:
-        groups.append(Missed(times=outside, reason=Reason.OUTSIDE_WINDOW, more=more))
-    if superseded:
-        groups.append(Missed(times=superseded, reason=Reason.SUPERSEDED))
-    return groups
+    run_for = last if now - schedule.due_for(last) <= window else None
+    if run_for == first:
+        return Occasions(run_for=run_for, missed=(), last=last)
+    until = last - datetime.resolution if run_for else last
+    too_late = now - window - datetime.resolution  # the last instant that the window does not hold
+    is_late = first <= too_late
+    groups = (
+        _missed(schedule, Reason.OUTSIDE_WINDOW, [first] if is_late else [], first, min(until, too_late)),
+        _missed(schedule, Reason.SUPERSEDED, [] if is_late else [first], max(first, too_late), until),
+    )
+    return Occasions(run_for=run_for, missed=[missed for missed in groups if missed.times], last=last)
+
+
+def _last_due(schedule: Schedule, first: datetime, now: datetime) -> datetime:
+    """The latest nominal time that is due by `now`. The first one is."""
+    cron, zone = schedule.cron, schedule.time_zone
+    until = min(now, schedule.ends_at) if schedule.ends_at else now
+    if not timetable.between(cron, zone, first, until, 1):
+        return first
+    last = timetable.previous_at_or_before(cron, zone, until) or first
+    if schedule.due_for(last) > now:  # its jitter is not over; that of the one before is
+        last = timetable.previous_at_or_before(cron, zone, last - datetime.resolution) or first
+    return max(first, last)
+
+
+def _missed(schedule: Schedule, reason: Reason, begin: list[datetime], after: datetime, until: datetime) -> Missed:
+    """`begin` and the nominal times in `(after, until]`."""
+    cron, zone = schedule.cron, schedule.time_zone
+    times = timetable.between(cron, zone, after, until, MOST_COUNTED + 1)
+    more = len(times) > MOST_COUNTED
+    if more:
+        times = [*times[: MOST_COUNTED - 1], timetable.previous_at_or_before(cron, zone, until) or times[-1]]
+    return Missed(times=begin + times, reason=reason, more=more)

@@ -33,6 +33,11 @@ def names(template: str) -> Iterator[str]:
         yield found.group(1).strip()
 
 
+def variables(template: str) -> list[str]:
+    """The variables that a template asks for, by their names."""
+    return [variable.group(1) for name in names(template) if (variable := _VARIABLE.match(name))]
+
+
 def problems(template: str, variables: Collection[str] = ()) -> list[str]:
     """What is wrong with a template, one sentence each; empty when it can be rendered."""
     found: list[str] = []

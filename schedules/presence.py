@@ -49,7 +49,7 @@ class Presence:
 
     def renew(self, now: datetime) -> bool:
         """Renew when it is time to. False: the row is gone (pruned, or another database), so register again."""
-        if now - self.renewed_at < RENEW_EVERY:
+        if timedelta() <= now - self.renewed_at < RENEW_EVERY:  # and at once when the clock was set back
             return True
         self.renewed_at = now
         return WorkerHeartbeat.objects.renew(self.row.pk, now=now)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from runners import OptionsInvalid
 from schedules import placeholders
 from schedules.models import Session
 
@@ -18,8 +19,13 @@ _NEVER = "never"
 
 
 def build_prompt(session: Session, last_success: Session | None) -> str:
-    """The prompt of a session whose run and repository are loaded; empty where its template is."""
+    """The prompt of a session whose run and repository are loaded; empty where its template is.
+
+    Raises OptionsInvalid: a command may have been edited since its schedules were saved.
+    """
     template: str = session.run.snapshot["template"]
+    if problems := placeholders.problems(template, session.run.variables):
+        raise OptionsInvalid({"prompt": " ".join(problems)})
     return placeholders.render(template, _values(session, last_success))
 
 

@@ -17,7 +17,7 @@ def pause(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime)
 
 
 def disable(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime) -> int:
-    """Like pause, and they can't be run by hand either."""
+    """Like pause, and they can't be run by hand either: nor is what somebody ran and no worker claimed yet."""
     return sum(_take_off(schedule, Schedule.Status.DISABLED, by=by, reason=reason, now=now) for schedule in schedules)
 
 
@@ -33,11 +33,11 @@ def _take_off(schedule: Schedule, status: Schedule.Status, *, by: str, reason: s
         )
         if not changed:
             return False
-        fired = Session.objects.filter(
-            schedule=schedule, status=Session.Status.QUEUED, run__trigger=Run.Trigger.SCHEDULE
-        )
-        why = Reason.PAUSED if status == Schedule.Status.PAUSED else Reason.DISABLED
-        for session in list(fired):
+        queued = Session.objects.filter(schedule=schedule, status=Session.Status.QUEUED)
+        why = Reason.DISABLED
+        if status == Schedule.Status.PAUSED:
+            queued, why = queued.filter(run__trigger=Run.Trigger.SCHEDULE), Reason.PAUSED
+        for session in list(queued):
             _cancel_queued(
                 session,
                 reason=why,
@@ -48,7 +48,10 @@ def _take_off(schedule: Schedule, status: Schedule.Status, *, by: str, reason: s
 
 
 def resume(schedules: Iterable[Schedule], *, by: str, now: datetime) -> int:
-    """Back on the rota from `now` on; the past is not run. Returns how many were not active."""
+    """Back on the rota from `now` on; the past is not run. Returns how many were not active.
+
+    Raises TimetableError for one whose time can't be read, and leaves that one and those after it as they are.
+    """
     resumed = 0
     for schedule in schedules:
         with transaction.atomic():
@@ -78,6 +81,7 @@ def resume(schedules: Iterable[Schedule], *, by: str, now: datetime) -> int:
 def cancel_run(run_id: int, *, by: str, now: datetime) -> bool:
     """Ask for the end of a run: what is queued ends at once, what runs a little later. False: it is over."""
     with transaction.atomic():
+        Schedule.objects.filter(runs=run_id).hold()
         if not Run.objects.open().filter(pk=run_id).update(cancel_requested_at=now):
             return False
         for session in Session.objects.open().filter(run=run_id):
@@ -89,6 +93,7 @@ def cancel_run(run_id: int, *, by: str, now: datetime) -> bool:
 def cancel_session(session_id: int, *, by: str, now: datetime) -> bool:
     """Ask for the end of one session. False: it is over."""
     with transaction.atomic():
+        Schedule.objects.filter(sessions=session_id).hold()
         asked = Session.objects.open().filter(pk=session_id)
         if not asked.update(cancel_requested_at=now, cancel_requested_by=by):
             return False

@@ -9,7 +9,7 @@ from celery import Task, shared_task
 from celery import __version__ as celery_version
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -35,13 +35,18 @@ def _start(sender: Any, **_: Any) -> None:
     queues = set(sender.app.amqp.queues.consume_from)
     kind = WorkerHeartbeat.Kind.SESSIONS if "sessions" in queues else WorkerHeartbeat.Kind.CONTROL
     concurrency = sender.pool.num_processes if kind == WorkerHeartbeat.Kind.SESSIONS else 0
-    worker = Worker(
-        kind=kind,
-        name=sender.hostname,
-        concurrency=concurrency,
-        version=f"celery {celery_version}",
-        dispatch=dispatch,
-    )
+    try:
+        worker = Worker(
+            kind=kind,
+            name=sender.hostname,
+            concurrency=concurrency,
+            version=f"celery {celery_version}",
+            dispatch=dispatch,
+        )
+    except (DatabaseError, InterfaceError) as error:
+        # Celery would note an ordinary exception and go on, with a worker that nobody ever counts on.
+        logger.critical("The worker ends: it can't say that it is there, for the database is away: %s", error)
+        raise SystemExit(1) from error
     _here.append(worker)
     worker.start()
 

@@ -43,11 +43,13 @@ def release_unclaimed(*, now: datetime) -> int:
 def declare_lost(*, now: datetime) -> int:
     """Running, and its worker is silent: `lost`. It is never started again."""
     silent_after = settings.ROTA_WORKER_SILENT_AFTER
+    silent = Session.objects.lost(now=now, silent_after=silent_after)
     lost = 0
-    for session in Session.objects.lost(now=now, silent_after=silent_after).only("pk", "run_id", "worker_name"):
+    for session in silent.only("pk", "run_id", "worker_name"):
         where = session.worker_name or "its worker"
         message = f"Nothing was heard of {where} for {silent_after.total_seconds():.0f} s while it ran."
-        if Session.objects.finish(
+        # Still silent, that is: another worker may have adopted it since it was found.
+        if silent.finish(
             session.pk,
             status=Session.Status.LOST,
             reason=Reason.WORKER_DIED,
@@ -57,6 +59,17 @@ def declare_lost(*, now: datetime) -> int:
             logger.warning("Session %d is lost: %s", session.pk, message, extra={"action": "lost"})
             settle_run(session.run_id, now=now)
             lost += 1
+    return lost
+
+
+def declare_forgotten(session_id: int, *, worker: WorkerHeartbeat, now: datetime) -> bool:
+    """Running, says its row, and the worker of that row has it not in hand: `lost`, by a fault or a long outage."""
+    theirs = Session.objects.filter(worker=worker)
+    message = f"{worker.name} lost hold of it: its log says why."
+    lost = theirs.finish(session_id, status=Session.Status.LOST, reason=Reason.INTERNAL, now=now, message=message)
+    if lost:
+        logger.error("Session %d is lost: %s", session_id, message, extra={"action": "lost"})
+        settle_run(Session.objects.values_list("run_id", flat=True).get(pk=session_id), now=now)
     return lost
 
 
@@ -70,10 +83,12 @@ def settle_forgotten(*, now: datetime) -> int:
 
 def prune(*, now: datetime) -> dict[str, int]:
     """Delete what is past its time. Returns how many rows of each table went; the rest waits for the next time."""
-    kept_runs = now - timedelta(days=settings.ROTA_RETENTION_DAYS)
+    runs_kept = timedelta(days=settings.ROTA_RETENTION_DAYS)
+    # Events first, however short runs are kept: with their runs they would go in one long transaction.
+    events_past = now - min(_EVENTS_KEPT, runs_kept)
     return {
-        "events": _delete(SessionEvent.objects.filter(at__lt=now - _EVENTS_KEPT, session__finished_at__isnull=False)),
-        "runs": _delete(Run.objects.finished().filter(finished_at__lt=kept_runs)),
+        "events": _delete(SessionEvent.objects.filter(at__lt=events_past, session__finished_at__isnull=False)),
+        "runs": _delete(Run.objects.finished().filter(finished_at__lt=now - runs_kept)),
         "workers": _delete(WorkerHeartbeat.objects.filter(last_seen_at__lt=now - _WORKERS_KEPT)),
     }
 

@@ -1,6 +1,7 @@
 """A worker process: its lease, the sessions in its hands, and how it takes over and leaves.
 
 One thread renews one row and reads, in one query a second, who is to be cancelled: that serves all its sessions.
+Another one sweeps, which may take its time.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from schedules.execution import Wish
 from schedules.models import Session, WorkerHeartbeat
 from schedules.presence import Presence
 from schedules.sweeping import sweep
+from schedules.upkeep import declare_forgotten
 
 logger = logging.getLogger(__name__)
 
 _LISTEN_EVERY = 1.0  # seconds
-_SWEEP_EVERY = 60  # listens
+_SWEEP_EVERY = 60.0  # seconds
 
 
 class Worker:
@@ -35,19 +37,22 @@ class Worker:
         self._dispatch = dispatch
         self._presence = self._register()
         self._in_hand: dict[int, Wish] = {}
+        self._hands = threading.Lock()
         self._leaving: Wish = ""
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="rota-presence", daemon=True)
+        self._threads = [threading.Thread(target=self._listen, name="rota-presence", daemon=True)]
+        if self._runs_sessions:
+            self._threads.append(threading.Thread(target=self._keep_sweeping, name="rota-sweep", daemon=True))
 
     @property
     def row(self) -> WorkerHeartbeat:
         return self._presence.row
 
     def start(self) -> None:
-        """Begin to renew, and take over the sessions that a worker of this machine left behind."""
-        self._thread.start()
-        if self._facts["kind"] == WorkerHeartbeat.Kind.SESSIONS:
-            self._sweep()
+        """Begin to renew and to sweep, and take over the sessions that a worker of this machine left behind."""
+        for thread in self._threads:
+            thread.start()
+        if self._runs_sessions:
             for session_id, of in self._orphans():
                 threading.Thread(target=self._adopt, args=(session_id, of), name=f"rota-adopted-{session_id}").start()
         self._dispatch()
@@ -57,7 +62,8 @@ class Worker:
         if self._leaving:
             Session.objects.release([session_id])
             return "not claimed: the worker is leaving"
-        self._in_hand[session_id] = ""
+        if not self._take(session_id):
+            return "not claimed: it is in hand"
         try:
             return execution.execute(
                 session_id,
@@ -67,7 +73,7 @@ class Worker:
                 clock=timezone.now,
             )
         finally:
-            self._in_hand.pop(session_id, None)
+            self._let_go(session_id)
 
     def leave(self, *, end_sessions: bool) -> None:
         """Claim nothing more. Sessions are ended, or left to their shims for the next worker of this machine."""
@@ -76,8 +82,25 @@ class Worker:
     def stop(self) -> None:
         """The last thing: the row says that this process is gone."""
         self._stopped.set()
-        self._thread.join(timeout=_LISTEN_EVERY * 3)
+        for thread in self._threads:
+            thread.join(timeout=_LISTEN_EVERY * 3)
         self._presence.leave(timezone.now())
+
+    @property
+    def _runs_sessions(self) -> bool:
+        return self._facts["kind"] == WorkerHeartbeat.Kind.SESSIONS
+
+    def _take(self, session_id: int) -> bool:
+        """Take a session in hand, before it is claimed. False: it is, and a message came twice."""
+        with self._hands:
+            if session_id in self._in_hand:
+                return False
+            self._in_hand[session_id] = ""
+            return True
+
+    def _let_go(self, session_id: int) -> None:
+        with self._hands:
+            del self._in_hand[session_id]
 
     def _wish(self, session_id: int) -> Wish:
         return self._leaving or self._in_hand.get(session_id, "")
@@ -86,27 +109,34 @@ class Worker:
         return Presence.register(**self._facts, now=timezone.now())  # type: ignore[arg-type]
 
     def _listen(self) -> None:
-        listens = 0
         while not self._stopped.wait(_LISTEN_EVERY):
-            listens += 1
             try:
                 self._hear(timezone.now())
-                if listens % _SWEEP_EVERY == 0 and self._facts["kind"] == WorkerHeartbeat.Kind.SESSIONS:
-                    self._sweep()
             except (DatabaseError, InterfaceError):
                 logger.exception("The database is away", extra={"action": "worker_database_away"})
                 connection.close()
+            except Exception:  # without this thread all its sessions would be lost
+                logger.exception("A fault in Rota: the worker goes on", extra={"action": "internal"})
         connection.close()
 
     def _hear(self, now: datetime) -> None:
         close_old_connections()
         if not self._presence.renew(now):
             self._presence = self._register()
-        if self._in_hand:
-            asked = Session.objects.filter(pk__in=list(self._in_hand), cancel_requested_at__isnull=False)
-            for session_id in asked.values_list("pk", flat=True):
-                if session_id in self._in_hand:
-                    self._in_hand[session_id] = "cancelled"
+        if not self._runs_sessions:
+            return
+        running = Session.objects.filter(worker=self.row, status=Session.Status.RUNNING)
+        for session_id, asked_at in list(running.values_list("pk", "cancel_requested_at")):
+            self._attend(session_id, is_to_end=asked_at is not None, now=now)
+
+    def _attend(self, session_id: int, *, is_to_end: bool, now: datetime) -> None:
+        """What this worker claimed it has in hand until it is over: else a fault has left it behind."""
+        with self._hands:
+            is_in_hand = session_id in self._in_hand
+            if is_in_hand and is_to_end:
+                self._in_hand[session_id] = "cancelled"
+        if not is_in_hand and not self._leaving:
+            declare_forgotten(session_id, worker=self.row, now=now)
 
     def _orphans(self) -> list[tuple[int, int | None]]:
         """Running sessions of this machine whose worker's process is gone: (session, worker row)."""
@@ -118,7 +148,8 @@ class Worker:
         ]
 
     def _adopt(self, session_id: int, of: int | None) -> None:
-        self._in_hand[session_id] = ""
+        if not self._take(session_id):
+            return
         try:
             execution.adopt(
                 session_id,
@@ -128,9 +159,20 @@ class Worker:
                 clock=timezone.now,
             )
         finally:
-            self._in_hand.pop(session_id, None)
+            self._let_go(session_id)
             self._dispatch()
             connection.close()
+
+    def _keep_sweeping(self) -> None:
+        """Not in the thread that renews: what was left behind is archived first, and git may take minutes for that."""
+        while True:
+            try:
+                self._sweep()
+            except Exception:  # the next time it may go better
+                logger.exception("The sweep failed", extra={"action": "sweep_failed"})
+            connection.close()
+            if self._stopped.wait(_SWEEP_EVERY):
+                return
 
     def _sweep(self) -> None:
         ended = sweep(now=timezone.now())

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 # Names by which the set-up of a developer, or of an agent, could reach a test.
-_FOREIGN = ("ANTHROPIC_", "CELERY_", "CLAUDE", "GIT_", "ROTA_", "XDG_")
+_FOREIGN = ("ANTHROPIC_", "CELERY_", "CLAUDE", "CODEX_", "GIT_", "OPENAI_", "ROTA_", "XDG_")
 _FOREIGN_NAMES = {
     *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DEBUG", "HOST", "LOG_LEVEL"),
     *("LOG_TIMES", "PORT", "REDIS_KEY_PREFIX", "REDIS_URL", "SECRET_KEY", "TIME_ZONE"),

@@ -8,10 +8,11 @@ from schedules.admin import (
     repositories,
     runs,
     schedules,
+    secrets,
     sessions,
     workers,
 )
 
 admin.site.index_title = "Dashboard"
 
-__all__ = ["commands", "machinery", "repositories", "runs", "schedules", "sessions", "workers"]
+__all__ = ["commands", "machinery", "repositories", "runs", "schedules", "secrets", "sessions", "workers"]

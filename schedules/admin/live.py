@@ -26,7 +26,7 @@ from django.http.response import HttpResponseBase
 from schedules.admin import transcript
 from schedules.admin.ids import row_id
 from schedules.models import Session, SessionEvent
-from schedules.rendering.display import amount, money, pill
+from schedules.rendering.display import amount, cost, pill
 from schedules.rendering.visible import shorten, visible
 
 POLL = 0.4  # seconds between two reads
@@ -57,7 +57,7 @@ def facts(session: Session) -> dict[str, str]:
         "input_tokens": amount(session.input_tokens),
         "output_tokens": amount(session.output_tokens),
         "cached_tokens": amount(session.cached_tokens),
-        "cost": money(session.cost_usd),
+        "cost": cost(session.cost_usd, session.cost_source),
         "model": visible(session.model or session.model_asked),
     }
 

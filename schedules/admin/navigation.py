@@ -17,6 +17,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Sessions", "terminal", "schedules.session"),
             ("Repositories", "source", "schedules.repository"),
             ("Commands", "chat", "schedules.command"),
+            ("Secrets", "key", "schedules.secret"),
             ("Workers", "memory", "schedules.workerheartbeat"),
         ),
     ),

@@ -27,7 +27,10 @@ class RepositoryForm(ModelForm[Repository]):
 
     class Meta:
         model = Repository
-        fields = ("slug", "url", "default_branch", "enabled", "forge", "forge_settings")
+        fields = (
+            *("slug", "url", "default_branch", "enabled"),
+            *("workspaces", "on_fetch_failure", "forge", "forge_settings"),
+        )
 
     def clean_url(self) -> str:
         url = str(self.cleaned_data["url"]).strip()

@@ -25,7 +25,7 @@ from schedules.admin.fields import (
     time_zones,
 )
 from schedules.admin.unfolded import ModelForm
-from schedules.models import Schedule
+from schedules.models import Schedule, known_secrets
 from schedules.models.command import Target
 from schedules.rendering.display import pretty
 
@@ -88,6 +88,9 @@ FIELDSETS: tuple[tuple[str, Any], ...] = (
                 "permission_mode",
                 "allowed_tools",
                 "disallowed_tools",
+                "sandbox",
+                "network",
+                "allowed_hosts",
                 "max_sessions",
                 "priority",
             ),
@@ -115,6 +118,8 @@ _WANTED = {
     **dict.fromkeys(("argv", "working_directory"), "kind=script"),
     **dict.fromkeys(("function", "arguments"), "kind=function"),
     **dict.fromkeys(("filter_query", "max_items"), "target=issues,prs"),
+    "network": "sandbox=bubblewrap",
+    "allowed_hosts": "sandbox=bubblewrap network=allow_list",
 }
 WHEN_FIELDS = frozenset({"cron", "time_zone", "starts_at", "ends_at", "jitter"})
 
@@ -196,6 +201,10 @@ class ScheduleForm(ModelForm[Schedule]):
         help_text="Tools that run without asking, one in a line: <code>Read</code>, <code>Bash(git log *)</code> …"
     )
     disallowed_tools = LinesField(help_text="Tools that never run, one in a line.")
+    allowed_hosts = LinesField(
+        help_text="One in a line: <code>api.anthropic.com</code>, <code>*.example.com</code>, "
+        "<code>forge.example.com:8443</code> … An agent needs the one of its model."
+    )
     rehearsal_script = StructureField(
         empty=list,
         help_text="What the scripted model says when the schedule is rehearsed, in JSON. Empty: the usual.",
@@ -226,12 +235,12 @@ class ScheduleForm(ModelForm[Schedule]):
         if isinstance(function := self.fields.get("function"), NamedChoiceField):
             function.offer(settings.ROTA_FUNCTIONS, current=self.instance.function, empty="Choose a function")
         if isinstance(secrets := self.fields.get("secrets"), forms.MultipleChoiceField):
-            known = dict.fromkeys([*settings.ROTA_SECRETS, *self.instance.secrets])
+            known = dict.fromkeys([*known_secrets(), *self.instance.secrets])
             secrets.choices = [(name, name) for name in known]
             secrets.help_text = (
                 "What the session finds in its environment besides."
                 if known
-                else "None are set. Start the workers with <code>ROTA_SECRET_NAME=value</code> to offer NAME here."
+                else "There are none yet: add them under Secrets."
             )
         for name, told in (("starts_at", "Nothing is due before this"), ("ends_at", "Nothing is due after this")):
             if name in self.fields:

@@ -28,8 +28,9 @@ from schedules.admin.ids import row_id
 from schedules.admin.newest_first import RecordAdmin
 from schedules.admin.runs import STEER, button, outcome, require_steering
 from schedules.models import Session, SessionEvent
+from schedules.readiness import report_of
 from schedules.rendering import diff
-from schedules.rendering.display import NOTHING, instant, money, took
+from schedules.rendering.display import NOTHING, cost, instant, took
 from schedules.rendering.visible import visible
 from schedules.tasks import dispatch
 
@@ -91,6 +92,7 @@ class SessionAdmin(RecordAdmin[Session]):
             "session": session,
             "facts": live.facts(session),
             "is_agent": session.schedule.is_agent,
+            "report": report_of(session),
             "shown": _shown(session, everything="all" in request.GET),
             "diff": diff.parse(session.patch) if session.patch else None,
             "task_url": _task_url(session),
@@ -137,7 +139,7 @@ class SessionAdmin(RecordAdmin[Session]):
 
     @display(description="Cost")
     def cost(self, session: Session) -> str:
-        return money(session.cost_usd) if session.cost_usd else NOTHING
+        return cost(session.cost_usd, session.cost_source) if session.cost_usd or session.cost_source else NOTHING
 
     @display(description="Changed")
     def changed(self, session: Session) -> SafeString | str:

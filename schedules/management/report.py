@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from schedules.management.exits import Exit
+from schedules.management.rehearsing import report_object
 from schedules.management.streams import one_line
 from schedules.models import Reason, Run, Session
+from schedules.readiness import report_of
 
 # Of several runs the worst decides.
 _WORST_FIRST = (Exit.FAILED, Exit.TIMED_OUT, Exit.REFUSED, Exit.SUCCEEDED)
@@ -61,6 +63,7 @@ def _session_object(session: Session) -> dict[str, Any]:
         **_outcome(session),
         "exit_code": session.exit_code,
         "model": session.model,
+        "cost_source": session.cost_source or None,
         "agent_session_id": str(session.agent_session_id),
         "denied": session.denied,
         "result": session.result,
@@ -69,6 +72,7 @@ def _session_object(session: Session) -> dict[str, Any]:
         "files_changed": session.files_changed,
         "insertions": session.insertions,
         "deletions": session.deletions,
+        **({"rehearsal": report_object(report)} if (report := report_of(session)) else {}),
     }
 
 
@@ -117,6 +121,11 @@ def effort(row: Run | Session) -> str:
     """Turns and cost, where there are any."""
     turns = f"{row.turns} turn{'' if row.turns == 1 else 's'}" if row.turns else ""
     cost = f"{row.cost_usd:.4f} USD" if row.cost_usd else ""
+    source = row.cost_source if isinstance(row, Session) else ""
+    if source == Session.CostSource.RECKONED:
+        cost = f"{cost or '0 USD'} reckoned"
+    elif source == Session.CostSource.UNKNOWN:
+        cost = f"more than {cost}" if cost else "cost not known"
     return ", ".join(filter(None, (turns, cost)))
 
 

@@ -5,6 +5,7 @@ from schedules.models.reasons import Reason
 from schedules.models.repository import Repository
 from schedules.models.run import Run
 from schedules.models.schedule import Schedule
+from schedules.models.secret import Secret, known_secrets, unknown_secrets
 from schedules.models.session import Session, SessionEvent
 from schedules.models.worker import WorkerHeartbeat
 
@@ -14,7 +15,10 @@ __all__ = [
     "Repository",
     "Run",
     "Schedule",
+    "Secret",
     "Session",
     "SessionEvent",
     "WorkerHeartbeat",
+    "known_secrets",
+    "unknown_secrets",
 ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+
+from schedules import placeholders
 
 command_id_is_plain = RegexValidator(
     r"\A[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*){0,3}\Z",
@@ -41,3 +44,9 @@ class Command(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+    def clean(self) -> None:
+        """Its variables are the schedules' business, and these may change together with it."""
+        problems = placeholders.problems(self.prompt, variables=placeholders.variables(self.prompt))
+        if problems:
+            raise ValidationError({"prompt": problems})

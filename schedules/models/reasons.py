@@ -37,8 +37,11 @@ class Reason(models.TextChoices):
     CRASHED = "crashed", "ended by a signal"
     TIMED_OUT = "timed_out", "time limit reached"
     STALLED = "stalled", "silent for too long"
+    OUT_OF_MEMORY = "out_of_memory", "memory limit reached"
+    TOO_MANY_PROCESSES = "too_many_processes", "too many processes"
     TRUNCATED = "truncated", "output was cut before the result"
     EXCEPTION = "exception", "the function raised an error"
+    SECRET_LEAKED = "secret_leaked", "a secret is in its changes"
     # The house
     PROGRAM_MISSING = "program_missing", "program not found"
     REPOSITORY_INVALID = "repository_invalid", "not a usable repository"
@@ -46,6 +49,7 @@ class Reason(models.TextChoices):
     WORKSPACE_FAILED = "workspace_failed", "no workspace could be made"
     DISK_FULL = "disk_full", "disk full"
     SHIM_FAILED = "shim_failed", "the session's shim could not start"
+    SANDBOX_UNAVAILABLE = "sandbox_unavailable", "no sandbox could be made"
     WORKER_DIED = "worker_died", "its worker or machine went away"
     INTERNAL = "internal", "a fault in Rota"
     # A run, of its sessions

@@ -19,6 +19,14 @@ class Repository(models.Model):
         NONE = "none", "none"
         GITHUB = "github", "GitHub"
 
+    class Workspaces(models.TextChoices):
+        FRESH = "fresh", "fresh: a new checkout for each session"
+        WARM = "warm", "warm: a checkout is kept, and reset for the next session"
+
+    class FetchFailure(models.TextChoices):
+        FAIL = "fail", "the session fails"
+        LAST_KNOWN = "last_known", "work on the last known state, and say so"
+
     slug = models.CharField(
         max_length=80,
         unique=True,
@@ -38,6 +46,20 @@ class Repository(models.Model):
     enabled = models.BooleanField(default=True, help_text="A repository that is off gets no runs.")
     forge = models.CharField(max_length=20, choices=Forge, default=Forge.NONE)
     forge_settings = models.JSONField(default=dict, blank=True)
+    workspaces = models.CharField(
+        max_length=10,
+        choices=Workspaces,
+        default=Workspaces.FRESH,
+        help_text="Warm is quicker from some thousand files on. Nothing of a session is left for the next one; but "
+        "only a sandbox keeps an agent from what Rota compares with.",
+    )
+    on_fetch_failure = models.CharField(
+        "when it can't be fetched",
+        max_length=20,
+        choices=FetchFailure,
+        default=FetchFailure.FAIL,
+        help_text="What becomes of sessions while the forge is away or does not answer in time.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

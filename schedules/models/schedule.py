@@ -54,8 +54,15 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         waiting = self.filter(status=Schedule.Status.ACTIVE, due_at__isnull=False)
         return waiting.order_by("due_at").values_list("due_at", flat=True).first()
 
+    def hold(self) -> None:
+        """Lock these until the transaction ends.
+
+        Whoever changes more than one row in a transaction locks the schedule first: then nobody waits in a circle.
+        """
+        list(self.select_for_update(of=("self",)).values_list("pk"))
+
     def pause(self, *, by: str, reason: str, now: datetime) -> int:
-        """Take active schedules off the rota. Returns how many were active. Open sessions: see `firing.pause`."""
+        """Take active schedules off the rota. Returns how many were active. Open sessions: see `steering.pause`."""
         return self.filter(status=Schedule.Status.ACTIVE).update(
             status=Schedule.Status.PAUSED,
             status_reason=reason,
@@ -96,6 +103,15 @@ class Schedule(models.Model):
         DONT_ASK = "dontAsk", "deny what is not allowed (never waits)"
         ACCEPT_EDITS = "acceptEdits", "accept edits, deny the rest"
         PLAN = "plan", "plan only, change nothing"
+
+    class Sandbox(models.TextChoices):
+        NONE = "none", "none: it sees what the worker's user sees"
+        BUBBLEWRAP = "bubblewrap", "bubblewrap: its checkout, and nothing else of the machine"
+
+    class Network(models.TextChoices):
+        HOST = "host", "the worker's"
+        NONE = "none", "none"
+        ALLOW_LIST = "allow_list", "the allowed hosts only"
 
     # What
     name = models.CharField(
@@ -227,6 +243,21 @@ class Schedule(models.Model):
     secrets = models.JSONField(
         default=list, blank=True, help_text='Names of secrets it is given, such as ["NPM_TOKEN"].'
     )
+    sandbox = models.CharField(
+        max_length=20,
+        choices=Sandbox,
+        default=Sandbox.NONE,
+        help_text="Where a worker can't make one, the session fails and says why.",
+    )
+    network = models.CharField(
+        max_length=20, choices=Network, default=Network.HOST, help_text="What the sandbox lets it reach."
+    )
+    allowed_hosts = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Such as ["api.anthropic.com", "*.example.com", "forge.example.com:8443"]. '
+        "An agent needs the one of its model.",
+    )
 
     # Output
     persistence = models.CharField("conversation", max_length=20, choices=Persistence, default=Persistence.FRESH)
@@ -338,6 +369,9 @@ class Schedule(models.Model):
             "priority": self.priority,
             "environment": self.environment,
             "secrets": self.secrets,
+            "sandbox": self.sandbox,
+            "network": self.network,
+            "allowed_hosts": self.allowed_hosts,
             "persistence": self.persistence,
         }
 

@@ -51,15 +51,26 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Take back what was admitted and could not be published or was never claimed."""
         return self.filter(pk__in=ids, status=Session.Status.QUEUED).update(admitted_at=None)
 
-    def claim(self, pk: int, *, worker: WorkerHeartbeat, task_id: str, now: datetime) -> bool:
-        """queued → running, atomically, once. What a pause or a cancel came before is not claimed."""
-        off_the_rota = Schedule.objects.filter(pk=OuterRef("schedule_id")).exclude(status=Schedule.Status.ACTIVE)
+    def on_the_rota(self) -> SessionQuerySet:
+        """Those that their schedule's status lets start: paused, it holds back what it fired; disabled, everything.
+
+        Subqueries and no joins: PostgreSQL then looks at the other conditions of an UPDATE again after it had to wait.
+        """
+        schedule = Schedule.objects.filter(pk=OuterRef("schedule_id"))
         fired = Run.objects.filter(pk=OuterRef("run_id"), trigger=Run.Trigger.SCHEDULE)
-        claimable = self.filter(pk=pk, status=Session.Status.QUEUED, cancel_requested_at=None).exclude(
-            Exists(off_the_rota) & Exists(fired)
+        return self.exclude(
+            Exists(schedule.filter(status=Schedule.Status.DISABLED))
+            | Exists(schedule.filter(status=Schedule.Status.PAUSED)) & Exists(fired)
         )
+
+    def claim(self, pk: int, *, worker: WorkerHeartbeat, task_id: str, now: datetime) -> bool:
+        """queued → running, atomically, once. What a pause or a cancel came before is not claimed.
+
+        Nor is what holds no place any more: a message that comes after its session was released is too late.
+        """
+        admitted = self.filter(pk=pk, status=Session.Status.QUEUED, admitted_at__isnull=False, cancel_requested_at=None)
         return (
-            claimable.update(
+            admitted.on_the_rota().update(
                 status=Session.Status.RUNNING,
                 claimed_at=now,
                 worker=worker,
@@ -86,9 +97,8 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
     def lost(self, *, now: datetime, silent_after: timedelta) -> SessionQuerySet:
         """Running, and nobody renews its lease. A worker that stopped leaves its sessions this long to be adopted."""
-        return self.filter(status=Session.Status.RUNNING).filter(
-            Q(worker=None) | Q(worker__last_seen_at__lte=now - silent_after)
-        )
+        heard_of = WorkerHeartbeat.objects.filter(pk=OuterRef("worker_id"), last_seen_at__gt=now - silent_after)
+        return self.filter(~Exists(heard_of), status=Session.Status.RUNNING)
 
 
 class Session(models.Model):
@@ -109,6 +119,11 @@ class Session(models.Model):
         TIMED_OUT = "timed_out", "timed out"
         CANCELLED = "cancelled", "cancelled"
         LOST = "lost", "lost"
+
+    class CostSource(models.TextChoices):
+        REPORTED = "reported", "as its program says"
+        RECKONED = "reckoned", "reckoned from its tokens and list prices"
+        UNKNOWN = "unknown", "not known: a model without a price"
 
     OPEN = (Status.QUEUED, Status.RUNNING)
 
@@ -154,6 +169,9 @@ class Session(models.Model):
     output_tokens = models.PositiveBigIntegerField(default=0)
     cached_tokens = models.PositiveBigIntegerField(default=0)
     cost_usd = models.DecimalField("cost (USD)", max_digits=12, decimal_places=6, default=0)
+    cost_source = models.CharField(
+        max_length=20, choices=CostSource, blank=True, help_text="Empty: it asked no model that costs anything."
+    )
     activity = models.CharField(max_length=200, blank=True, help_text="What it does right now.")
     denied = models.JSONField(default=list, blank=True, help_text="Tools that it asked for and did not get.")
     exit_code = models.IntegerField(null=True, blank=True)
@@ -190,6 +208,10 @@ class Session(models.Model):
                         "lost",
                     )
                 ),
+            ),
+            models.CheckConstraint(
+                name="session_cost_source_is_known",
+                condition=Q(cost_source__in=("", "reported", "reckoned", "unknown")),
             ),
             # A row is finished if, and only if, it says when and why.
             models.CheckConstraint(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import MAXYEAR, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from runners import environment_problems, load_runner
+from runners import environment_problems, host_problem, load_runner
 from schedules import placeholders, timetable
 from schedules.models.command import Target
+from schedules.models.secret import unknown_secrets
 
 if TYPE_CHECKING:
     from schedules.models.schedule import Schedule
@@ -36,6 +37,8 @@ def _when(schedule: Schedule) -> list[tuple[str, str]]:
         timetable.validate(schedule.cron or "@daily", schedule.time_zone)
     except timetable.TimetableError as error:
         return [(error.field, str(error))]
+    if schedule.starts_at and schedule.starts_at.year >= MAXYEAR:
+        return [("starts_at", f"Give a time before the year {MAXYEAR}: there the calendar ends.")]
     return []
 
 
@@ -62,7 +65,7 @@ def _is_text_mapping(value: Any) -> bool:
 
 def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
     found = []
-    for field in ("allowed_tools", "disallowed_tools", "setting_sources", "argv", "secrets"):
+    for field in ("allowed_tools", "disallowed_tools", "setting_sources", "argv", "secrets", "allowed_hosts"):
         if not _is_text_list(getattr(schedule, field)):
             found.append((field, 'Give a JSON list of texts, such as ["one", "two"].'))
     for field, problems in (("environment", environment_problems), ("variables", _variable_problems)):
@@ -76,7 +79,7 @@ def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
     if not isinstance(schedule.rehearsal_script, list):
         found.append(("rehearsal_script", "Give a JSON list of turns."))
     if not found:
-        found += _secrets(schedule)
+        found += [*_secrets(schedule), *_sandbox(schedule)]
     return found
 
 
@@ -94,9 +97,8 @@ def _variable_problems(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _secrets(schedule: Schedule) -> list[tuple[str, str]]:
     found = [
-        ("secrets", f"There is no secret “{name}”. Set ROTA_SECRET_{name} where the workers run.")
-        for name in schedule.secrets
-        if name not in settings.ROTA_SECRETS
+        ("secrets", f"There is no secret “{name}”. Set it in the console, or with bin/manage secret set {name}.")
+        for name in unknown_secrets(schedule.secrets)
     ]
     both = sorted(set(schedule.secrets) & set(schedule.environment))
     if both:
@@ -107,6 +109,20 @@ def _secrets(schedule: Schedule) -> list[tuple[str, str]]:
             )
         )
     return found
+
+
+def _sandbox(schedule: Schedule) -> list[tuple[str, str]]:
+    found = []
+    listed = schedule.network == schedule.Network.ALLOW_LIST
+    if schedule.sandbox == schedule.Sandbox.NONE and schedule.network != schedule.Network.HOST:
+        found.append(("network", "Only a sandbox can keep a session from the network: choose bubblewrap as well."))
+    if listed and not schedule.allowed_hosts:
+        found.append(("allowed_hosts", "Name at least one host, or choose no network."))
+    if schedule.allowed_hosts and not listed:
+        told = schedule.Network.ALLOW_LIST.label
+        found.append(("allowed_hosts", f"They would not be heeded: set the network to “{told}”, or name none."))
+    problems = (host_problem(entry) for entry in schedule.allowed_hosts)
+    return [*found, *(("allowed_hosts", problem) for problem in problems if problem)]
 
 
 def _target(schedule: Schedule) -> list[tuple[str, str]]:

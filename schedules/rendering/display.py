@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from schedules.models import Reason
+from schedules.models import Reason, Session
 from schedules.rendering import durations
 from schedules.timetable import TimetableError, describe
 
@@ -76,6 +76,13 @@ def money(amount: Decimal | float | None) -> str:
     if not amount:
         return "$0"
     return f"${amount:.4f}" if amount < Decimal("0.01") else f"${amount:,.2f}"
+
+
+def cost(usd: Decimal | float | None, source: str) -> str:
+    """What a session cost, and whether its program said so: `$0.42`, `$0.42 reckoned`, `not known`."""
+    if source == Session.CostSource.UNKNOWN:
+        return f"more than {money(usd)}" if usd else "not known"
+    return f"{money(usd)} reckoned" if source == Session.CostSource.RECKONED else money(usd)
 
 
 def amount(number: int | None) -> str:

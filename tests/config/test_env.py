@@ -1,5 +1,6 @@
 """What the environment and `.env` may say, and the sentence for what they may not."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,16 +52,13 @@ def test_lines_fill_in_what_is_not_set(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.delenv(f"ROTA_{name}")
     monkeypatch.setenv("ROTA_E", "from the shell")
     env.load(file)
-    assert (
-        env.prefixed("ROTA_").items()
-        >= {
-            "A": "one#two",
-            "B": "three four ",
-            "C": "five\\nsix",
-            "D": "",
-            "E": "from the shell",
-        }.items()
-    )
+    assert {name: os.environ[f"ROTA_{name}"] for name in "ABCDE"} == {
+        "A": "one#two",
+        "B": "three four ",
+        "C": "five\\nsix",
+        "D": "",
+        "E": "from the shell",
+    }
 
 
 def test_no_file_is_fine(tmp_path: Path) -> None:
@@ -124,3 +122,22 @@ def test_a_broker_that_is_no_redis_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("REDIS_URL", "amqp://localhost")
     with pytest.raises(ImproperlyConfigured, match=r"^REDIS_URL is not one Rota can use: give "):
         env.broker("REDIS_URL")
+
+
+def test_secrets_are_those_with_the_prefix_that_are_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SECRET_TOKEN": " $ecret ", "SECRET_EMPTY": "", "SECRET_": "nameless", "OTHER": "x"}.items():
+        monkeypatch.setenv(f"ROTA_TEST_{name}", value)
+    assert env.secrets("ROTA_TEST_SECRET_", shortest=6) == {"TOKEN": " $ecret "}
+    monkeypatch.setenv("ROTA_TEST_SECRET_PIN", "12345 ")
+    with pytest.raises(ImproperlyConfigured, match="ROTA_TEST_SECRET_PIN is shorter than 6 characters") as refusal:
+        env.secrets("ROTA_TEST_SECRET_", shortest=6)
+    assert "12345" not in str(refusal.value)
+
+
+def test_keys_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.keys("ROTA_TEST_KEYS", shortest=4) == []
+    monkeypatch.setenv("ROTA_TEST_KEYS", "new-one, old-one")
+    assert env.keys("ROTA_TEST_KEYS", shortest=4) == ["new-one", "old-one"]
+    with pytest.raises(ImproperlyConfigured, match="ROTA_TEST_KEYS holds a key that is too short: give 8") as refusal:
+        env.keys("ROTA_TEST_KEYS", shortest=8)
+    assert "one" not in str(refusal.value)

@@ -137,7 +137,7 @@ def test_the_var_folder_may_have_any_name(environment: dict[str, str], path: str
 def test_the_example_file_names_every_setting_and_no_other() -> None:
     config = Path(settings.BASE_DIR, "config")
     read = re.findall(
-        r'env\.(?:text|flag|number|choice|zone|listed|database|broker)\(\s*"(\w+)"',
+        r'env\.(?:text|flag|number|choice|zone|listed|keys|database|broker)\(\s*"(\w+)"',
         (config / "settings.py").read_text() + (config / "up.py").read_text(),
     )
     credentials = settings.ROTA_CREDENTIALS

@@ -14,14 +14,15 @@ import pytest
 
 from tests.processes import until
 
-# argv: name=shell line …; a name with a "!" ends last.
+# argv: name=shell line …; a name with a "!" ends last, one with a "~" is not ours.
 SUPERVISE = """
 import sys
 from config.supervisor import Program, Stopping, Supervisor
 programs = []
 for argument in sys.argv[1:]:
     name, _, line = argument.partition("=")
-    programs.append(Program(name.strip("!"), ["sh", "-c", line], hint="Look here.", ends_last="!" in name))
+    options = {"ends_last": "!" in name, "is_ours": "~" not in name}
+    programs.append(Program(name.strip("!~"), ["sh", "-c", line], hint="Look here.", **options))
 with Supervisor(program.name for program in programs) as supervisor:
     for program in programs:
         supervisor.start(program)
@@ -107,6 +108,13 @@ def test_a_signal_ends_all_and_the_marked_one_last(start: Start) -> None:
     assert said.index("web    | bye") < said.index("broker | bye")
     assert "fallen: " in said
     assert not any(child.is_running() for child in children)
+
+
+def test_a_program_that_is_not_ours_gets_nothing_of_our_environment(start: Start, environment: dict[str, str]) -> None:
+    environment["SECRET_KEY"] = "of ours alone"
+    supervised = start(**{"web": "echo key $SECRET_KEY; sleep 9", "broker~": "echo key $SECRET_KEY; sleep 9"})
+    supervised.wait_for("web    | key of ours alone")
+    supervised.wait_for("broker | key")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

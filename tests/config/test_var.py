@@ -39,6 +39,14 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     file.write_text("short\n")
     with pytest.raises(ImproperlyConfigured, match="holds no usable key: remove it"):
         var.secret_key(file)
+    with pytest.raises(ImproperlyConfigured, match="holds no usable key: put back the one from your backup"):
+        var.secrets_key(file)
+
+
+def test_the_key_of_the_secrets_is_another_one(tmp_path: Path) -> None:
+    key = var.secrets_key(tmp_path / "secrets_key")
+    assert key == var.secrets_key(tmp_path / "secrets_key") != var.secret_key(tmp_path / "secret_key")
+    assert mode(tmp_path / "secrets_key") == "0o600"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from runners.base import Ending, Launch, Limits, Line, ProcessIdentity, Runner, 
 from tests.processes import until
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
+COUNTS = ("turns", "memory_bytes", "tasks", "nice", "cgroup")  # limits that are no seconds
 
 
 @dataclass(kw_only=True)
@@ -52,9 +53,9 @@ def hold(
     name: str = "session",
     environment: Mapping[str, str] | None = None,
     launch: Mapping[str, Any] | None = None,
-    **limits: float | None,
+    **limits: Any,
 ) -> Held:
-    """Start a program. `limits` in seconds, `output_bytes` in bytes; all are short, for tests."""
+    """Start a program. `limits` in seconds, bytes and numbers; all are short, for tests."""
     folder = tmp_path / name
     folder.mkdir(mode=0o700, exist_ok=True)
     given = {"PATH": PATH, "HOME": str(folder / "home"), **(environment or {})}
@@ -63,13 +64,16 @@ def hold(
     return Held(folder=folder, shim=shim)
 
 
-def limits_of(**limits: float | None) -> Limits:
+def limits_of(**limits: Any) -> Limits:
     seconds: dict[str, float | None] = {"timeout": 20, "silence": None, "result_grace": 5, "kill_grace": 5}
     output_bytes = limits.pop("output_bytes", None)
+    counts: dict[str, Any] = {name: limits.pop(name) for name in COUNTS if name in limits}
     spans: dict[str, Any] = {
         name: None if value is None else timedelta(seconds=value) for name, value in {**seconds, **limits}.items()
     }
-    return Limits(**spans) if output_bytes is None else Limits(**spans, output_bytes=int(output_bytes))
+    if output_bytes is not None:
+        counts["output_bytes"] = int(output_bytes)
+    return Limits(**spans, **counts)
 
 
 def hold_python(tmp_path: Path, program: str, **more: Any) -> Held:

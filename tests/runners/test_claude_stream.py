@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runners.agent_lines import LINE_BYTES, TEXT_LENGTH, describe_tool, shortened
 from runners.base import Event, Line
-from runners.claude_stream import LINE_BYTES, TEXT_LENGTH, describe_tool, read, shortened
+from runners.claude_stream import read
 from tests.runners.claude_sessions import RECORDED, STREAMS
 
 

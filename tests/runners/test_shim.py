@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runners import processes, supervision
 from runners.base import ProcessIdentity, SupervisionError
+from runners.claude import ANSWERS
 from tests.processes import until
 from tests.runners.held import Held, hold, hold_python
 
@@ -192,6 +195,46 @@ class TestStopping:
         assert held.end().ended_by == "cancelled"
 
 
+def answers(*ids: str, then: str = "sleep 60") -> str:
+    """A shell program that prints answers of a model as Claude Code does, and goes on."""
+    lines = (json.dumps({"type": "assistant", "message": {"id": id, "model": "m"}}) for id in ids)
+    return "; ".join([*(f"echo '{line}'; sleep 0.05" for line in lines), then])
+
+
+class TestTheCapOnTurns:
+    LAUNCH: Mapping[str, Any] = {"answers": ANSWERS, "result_type": "result"}
+
+    def test_ends_a_program_that_goes_on_beyond_it(self, tmp_path: Path) -> None:
+        held = hold(tmp_path, "sh", "-c", answers("a", "a", "b", "c"), launch=self.LAUNCH, turns=2)
+        ending = held.end()
+        assert (ending.ended_by, ending.message) == ("max_turns", "The cap is 2.")
+        assert held.texts("shim") == [b"max_turns: It takes more turns than it may. The cap is 2."]
+
+    def test_holds_while_no_worker_follows(self, tmp_path: Path) -> None:
+        held = hold(
+            tmp_path, "sh", "-c", answers("a", "b", then="while :; do sleep 1; done"), launch=self.LAUNCH, turns=1
+        )
+        until(lambda: not supervision.is_alive(held.shim), within=10, what="the shim ends it by itself")
+        assert held.end().ended_by == "max_turns"
+
+    def test_lets_a_program_go_up_to_it(self, tmp_path: Path) -> None:
+        held = hold(tmp_path, "sh", "-c", answers("a", "b", then="exit 0"), launch=self.LAUNCH, turns=2)
+        assert (held.end().ended_by, held.end().exit_code) == ("", 0)
+
+    def test_is_nothing_after_the_result(self, tmp_path: Path) -> None:
+        result = json.dumps({"type": "result"})
+        program = f"echo '{result}'; {answers('a', 'b', 'c', then='exit 0')}"
+        assert hold(tmp_path, "sh", "-c", program, launch=self.LAUNCH, turns=1).end().ended_by == ""
+
+    def test_counts_answers_that_come_in_long_lines_and_in_one_piece(self, tmp_path: Path) -> None:
+        program = (
+            "import json, time\n"
+            "for n in range(4): print(json.dumps({'message': {'id': n, 'text': 'x' * 400_000}, 'type': 'assistant'}))\n"
+            "time.sleep(60)"
+        )
+        assert hold_python(tmp_path, program, launch=self.LAUNCH, turns=3).end().ended_by == "max_turns"
+
+
 class TestResultLines:
     def test_after_its_result_a_program_has_a_grace_and_is_ended(self, tmp_path: Path) -> None:
         program = "echo 'RESULT: fine'; echo more; sleep 60"
@@ -279,16 +322,22 @@ class TestWhatTheProgramGets:
     ) -> None:
         monkeypatch.setenv("CANARY", "of the worker")
         held = hold(tmp_path, "sleep", "60", environment={"SECRET": "of the schedule"})
-        environments = {
-            process.pid: Path(f"/proc/{process.pid}/environ").read_bytes()
-            for process in supervision.current(held.folder)
-        }
-        assert len(environments) == 2
-        assert not any(b"CANARY" in environment for environment in environments.values())
-        assert environments[held.shim.pid] == f"ROTA_SESSION={held.folder}\0".encode()
+        program = [process.pid for process in supervision.current(held.folder) if process != held.shim]
+        assert len(program) == 1
+        assert b"CANARY" not in Path(f"/proc/{program[0]}/environ").read_bytes()
+        if os.geteuid() == 0:  # nobody else can look
+            shims = Path(f"/proc/{held.shim.pid}/environ").read_bytes()
+            assert shims == f"ROTA_SESSION={held.folder}\0".encode()
         assert not (held.folder / "launch.json").exists()
         supervision.request_stop(held.folder, "cancelled")
         held.end()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root sees everything")
+    def test_its_shim_is_closed_to_the_program(self, tmp_path: Path) -> None:
+        held = hold(tmp_path, "sh", "-c", "cat /proc/$PPID/environ /proc/$PPID/mem; ls /proc/$PPID/fd")
+        held.end()
+        assert held.texts() == []
+        assert [b"Permission denied" in text for text in held.texts("err")] == [True] * 3
 
     def test_an_empty_standard_input_or_the_file_that_is_named(self, tmp_path: Path) -> None:
         held = hold(tmp_path, "wc", "-c")

@@ -223,7 +223,7 @@ class TestAShimThatDied:
         assert died is not None
         assert died.ended_by == "shim_died"
 
-    def test_before_its_first_word_is_found_by_its_marker(self, tmp_path: Path) -> None:
+    def test_before_its_first_word_is_found_by_its_command_line(self, tmp_path: Path) -> None:
         held = hold(tmp_path, "sleep", "60")
         (held.folder / "process.json").unlink()
         assert supervision.ending_or_died(held.folder) is None

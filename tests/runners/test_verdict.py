@@ -66,7 +66,8 @@ def test_recorded_sessions_of_the_real_program(name: str, outcome: str, reason: 
 
 
 def test_every_recording_is_judged_above() -> None:
-    assert {file.stem for file in STREAMS.glob("*.jsonl")} == set(RECORDED)
+    of_codex = set(STREAMS.glob("codex-*.jsonl"))  # test_codex_stream.py judges them
+    assert {file.stem for file in set(STREAMS.glob("*.jsonl")) - of_codex} == set(RECORDED)
 
 
 def test_what_a_session_produced_is_told() -> None:
@@ -167,6 +168,16 @@ def test_a_rate_limit_says_when_to_come_back() -> None:
     assert judge("success").resets_at is None
 
 
+def test_a_note_can_tell_that_another_model_answered() -> None:
+    tally = Tally()
+    verdict.add(tally, event("note", text="Mind this."))
+    verdict.add(tally, event("note", ran="gpt-other"))
+    verdict.add(tally, event("result", text="Done.", subtype="success"))
+
+    assert (tally.model, tally.models) == ("gpt-other", ["gpt-other"])
+    assert verdict.judge(make_ending(0), tally, {"model": "gpt-5.5"}).reason == "model_mismatch"
+
+
 def test_an_answer_that_no_model_gave_is_no_result() -> None:
     """Claude Code answers `/cost` by itself and reports success."""
     tally = Tally()
@@ -250,6 +261,7 @@ def test_a_fault_it_recovered_from_is_forgotten() -> None:
         ("us.anthropic.claude-sonnet-5-5-20260901-v1:0", "claude-sonnet-5-5"),
         ("claude-opus-5-5@20260901", "claude-opus-5-5"),
         ("anthropic/claude-opus-5-5", "claude-opus-5-5"),
+        ("gpt-5.5", "gpt-5.5-2026-04-23"),
         ("opusplan", "claude-sonnet-5-5"),
     ],
 )

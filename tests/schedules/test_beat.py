@@ -13,6 +13,7 @@ from schedules import steering
 from schedules.beat import LOOK_EVERY, Scheduler
 from schedules.models import Run, Schedule, Session, WorkerHeartbeat
 from tests.schedules.factories import make_schedule, make_worker
+from tests.schedules.faults import failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -132,4 +133,13 @@ def test_while_the_broker_is_away_that_is_a_line_in_the_log(
     (record,) = [record for record in caplog.records if record.name == "schedules.beat"]
     assert "The broker is away" in record.message
     assert record.exc_info is None
+    connection.close()
+
+
+def test_a_database_that_is_away_when_periodic_tasks_are_read_anew_does_not_end_it(broker: str) -> None:
+    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
+    scheduler._last_full_sync = datetime(2026, 1, 1)  # noqa: DTZ001 - as it keeps it
+    with failing("SELECT", "UPDATE", "INSERT") as failed:
+        assert 0 <= scheduler.tick() <= LOOK_EVERY
+    assert failed
     connection.close()

@@ -62,6 +62,18 @@ def test_an_agent_program_that_is_missing_is_told(settings: Settings, tmp_path: 
     assert "ROTA_CLAUDE_PROGRAM" in str(found.hint)
 
 
+def test_an_agent_that_nobody_counts_on_may_be_missing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.programs_are_there(None) == []
+
+    settings.ROTA_CREDENTIALS = {"OPENAI_API_KEY": "a key"}
+    (found,) = checks.programs_are_there(None)
+    assert "codex" in found.msg
+    assert "ROTA_CODEX_PROGRAM" in str(found.hint)
+
+
 def test_a_broker_that_is_away_is_told(settings: Settings, tmp_path: Path) -> None:
     settings.CELERY_BROKER_URL = f"redis+socket://{tmp_path}/nobody.sock"
     assert ids(checks.broker_answers(None)) == ["rota.W002"]
@@ -70,3 +82,18 @@ def test_a_broker_that_is_away_is_told(settings: Settings, tmp_path: Path) -> No
 def test_a_short_key_is_told(settings: Settings) -> None:
     settings.SECRET_KEY = "short"
     assert ids(checks.secret_key_is_long(None)) == ["rota.W003"]
+
+
+def test_a_machine_that_can_make_no_sandbox_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (found,) = checks.sandbox_can_be_made(None)
+    assert found.id == "rota.W004"
+    assert "Install the package bubblewrap" in found.msg
+    assert found.hint
+
+
+def test_a_machine_that_can_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.sandbox_can_be_made(None) == []

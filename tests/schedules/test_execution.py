@@ -1,11 +1,15 @@
 """A queued session becomes a process, and a recorded outcome: with real git, a real shim and real programs."""
 
 import gzip
+import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,15 +18,25 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill
+from runners import Conversation, SessionSpec, kill
+from runners.script import ScriptRunner
+from runners.scripted_model import ScriptedModel
 from schedules.execution import Wish, adopt, execute
 from schedules.firing import trigger
-from schedules.models import Repository, Session, WorkerHeartbeat
+from schedules.models import Repository, Run, Schedule, Session, WorkerHeartbeat
+from schedules.readiness import report_of
+from schedules.steering import cancel_run
 from schedules.sweeping import sweep
+from schedules.transcript import FIRST_OF_PROCESS
 from schedules.workplace import session_folder
-from tests.schedules.factories import make_repository, make_schedule, make_worker
+from tests.schedules.factories import make_event, make_repository, make_run, make_schedule, make_session, make_worker
+from tests.schedules.faults import after, failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+READ_README = {"type": "tool_use", "name": "Read", "input": {"file_path": "README.md"}}
+
+_FINISHES = 'UPDATE "schedules_session" SET "status" = %s, "reason"'  # how the statement begins
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +72,23 @@ def worker() -> WorkerHeartbeat:
 
 
 def queued(*argv: str, **fields: object) -> Session:
-    """A queued session of a script."""
-    schedule = make_schedule(now=timezone.now(), **{"argv": list(argv), **fields})  # type: ignore[arg-type]
-    return trigger(schedule, by="ada", now=timezone.now())[0].sessions.get()
+    """A session of a script that was handed to the broker."""
+    return of(make_schedule(now=timezone.now(), **{"argv": list(argv), **fields}))  # type: ignore[arg-type]
+
+
+def of(schedule: Schedule) -> Session:
+    """The same, of any schedule."""
+    session = trigger(schedule, by="ada", now=timezone.now())[0].sessions.get()
+    assert Session.objects.admit([session.pk], now=timezone.now())
+    return session
+
+
+def run_claimed(session: Session, worker: WorkerHeartbeat, wish: Callable[[], Wish] = lambda: "") -> str:
+    return execute(session.pk, worker=worker, task_id="t", wish=wish, clock=timezone.now)
 
 
 def run(session: Session, worker: WorkerHeartbeat, wish: Callable[[], Wish] = lambda: "") -> Session:
-    execute(session.pk, worker=worker, task_id="t", wish=wish, clock=timezone.now)
+    run_claimed(session, worker, wish)
     session.refresh_from_db()
     session.run.refresh_from_db()
     return session
@@ -200,7 +224,7 @@ def test_a_session_that_was_taken_away_is_ended_and_its_report_changes_nothing(w
 
 def test_the_values_of_secrets_are_nowhere(worker: WorkerHeartbeat, repository: Repository, settings: Settings) -> None:
     settings.ROTA_SECRETS = {"DEPLOY_TOKEN": "canary-47110815"}
-    script = 'echo "it is $DEPLOY_TOKEN"; echo "$DEPLOY_TOKEN" > leak.txt; echo "$DEPLOY_TOKEN" > "$ROTA_RESULT_FILE"'
+    script = 'echo "it is $DEPLOY_TOKEN"; echo "$DEPLOY_TOKEN" > "$ROTA_RESULT_FILE"'
     session = run(queued("sh", "-c", script, secrets=["DEPLOY_TOKEN"], repositories=[repository]), worker)
 
     assert session.status == "succeeded"
@@ -228,7 +252,7 @@ def test_an_agent_is_rehearsed_with_its_prompt_and_no_cost(worker: WorkerHeartbe
         allowed_tools=["Read", "Bash(git log *)"],
         repositories=[repository],
     )
-    session = run(trigger(schedule, now=timezone.now())[0].sessions.get(), worker)
+    session = run(of(schedule), worker)
 
     assert (session.status, session.reason) == ("succeeded", "ok"), session.message
     assert session.is_rehearsal
@@ -244,8 +268,8 @@ def test_a_conversation_is_gone_on_with(worker: WorkerHeartbeat, repository: Rep
     schedule = make_schedule(
         now=timezone.now(), runner="claude", repositories=[repository], persistence="resume", overlap="allow"
     )
-    first = run(trigger(schedule, now=timezone.now())[0].sessions.get(), worker)
-    second = run(trigger(schedule, now=timezone.now())[0].sessions.get(), worker)
+    first = run(of(schedule), worker)
+    second = run(of(schedule), worker)
 
     assert (first.resumed_from, second.status) == (None, "succeeded")
     assert second.resumed_from == first
@@ -267,3 +291,223 @@ def test_what_a_dead_worker_left_is_swept(worker: WorkerHeartbeat, repository: R
     kept = Path(django_settings.ROTA_SESSIONS_DIR) / "reaped" / f"{session.pk}.patch"
     assert "+work" in kept.read_text()
     assert not any(Path(django_settings.ROTA_WORKSPACES_DIR).iterdir())
+
+
+def test_a_database_that_is_away_after_the_claim_is_waited_for(worker: WorkerHeartbeat) -> None:
+    session = queued("true")
+    with failing('UPDATE "schedules_run"', times=1) as failed:
+        run(session, worker)
+    assert failed
+    assert (session.status, session.run.status) == ("succeeded", "succeeded")
+
+
+def test_events_that_are_there_already_do_no_harm(worker: WorkerHeartbeat) -> None:
+    session = queued("sh", "-c", "echo one; echo two")
+    make_event(session, now=timezone.now(), seq=FIRST_OF_PROCESS, kind="output", text="one")  # its answer was lost
+    run(session, worker)
+    assert session.status == "succeeded", session.message
+    assert list(session.events.filter(kind="output").values_list("text", flat=True)) == ["one", "two"]
+
+
+def test_who_takes_over_when_the_end_was_not_yet_on_record_finds_everything(
+    worker: WorkerHeartbeat, repository: Repository
+) -> None:
+    session = queued(
+        "sh", "-c", 'echo hi > hi.txt; echo said; echo Fine. > "$ROTA_RESULT_FILE"', repositories=[repository]
+    )
+    with failing(_FINISHES, error=SystemExit(9)), pytest.raises(SystemExit):
+        run_claimed(session, worker)
+    heir = make_worker(now=timezone.now())
+
+    assert adopt(session.pk, of=worker.pk, worker=heir, wish=lambda: "", clock=timezone.now) == "succeeded"
+
+    session.refresh_from_db()
+    assert (session.result.strip(), session.files_changed) == ("Fine.", 1)
+    assert session.branch
+    folder = session_folder(session.pk)
+    assert b"said" in gzip.decompress((folder / "transcript.log.gz").read_bytes())
+    assert not (folder / "output.log").exists()
+    assert not any(Path(django_settings.ROTA_WORKSPACES_DIR).iterdir())
+
+
+def test_a_workspace_that_can_not_be_removed_does_not_change_how_it_ended(
+    worker: WorkerHeartbeat, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"  # without rm
+    programs.mkdir()
+    git = shutil.which("git")
+    assert git
+    (programs / "git").symlink_to(git)
+    monkeypatch.setenv("PATH", str(programs))
+
+    session = run(queued("sh", "-c", "echo hi > hi.txt", repositories=[repository]), worker)
+
+    assert (session.status, session.reason, session.files_changed) == ("succeeded", "ok", 1)
+    assert session.run.status == "succeeded"
+
+
+class Forgetful(ScriptRunner):
+    """A runner with a fault that shows at the end."""
+
+    def conversation(self, spec: SessionSpec) -> Conversation | None:
+        raise ValueError("there was something")
+
+
+def test_a_fault_of_a_runner_leaves_no_session_running(worker: WorkerHeartbeat, settings: Settings) -> None:
+    settings.ROTA_RUNNERS = {"script": f"{__name__}.Forgetful"}
+    session = run(queued("true"), worker)
+    assert (session.status, session.reason) == ("failed", "internal")
+    assert "there was something" in session.message
+    assert session.run.status == "failed"
+
+
+def test_a_folder_that_is_there_already_is_left_alone(worker: WorkerHeartbeat) -> None:
+    session = queued("true")
+    home = session_folder(session.pk) / "home"
+    home.mkdir(parents=True)
+    run(session, worker)
+    assert (session.status, session.reason) == ("failed", "workspace_failed")
+    assert "another database" in session.message
+    assert home.is_dir()
+
+
+def test_a_tool_that_was_denied_is_told_without_secrets(worker: WorkerHeartbeat, settings: Settings) -> None:
+    settings.ROTA_SECRETS = {"DEPLOY_TOKEN": "canary-47110815"}
+    use = {"type": "tool_use", "name": "Bash", "input": {"command": "curl -H canary-47110815 forge"}}
+    schedule = make_schedule(
+        now=timezone.now(), runner="claude", secrets=["DEPLOY_TOKEN"], rehearsal_script=[[use]], repositories=[]
+    )
+    session = run(of(schedule), worker)
+    assert (session.status, session.reason) == ("failed", "denied")
+    assert session.denied == ["Bash: curl -H [redacted] forge"]
+
+
+def two_of_one_run() -> list[Session]:
+    now = timezone.now()
+    shared = make_run(make_schedule(now=now, argv=["true"]), now=now)
+    return [make_session(shared, now=now, admitted_at=now) for _ in range(2)]
+
+
+def in_threads(*works: Callable[[], object]) -> None:
+    """All at once, each with a connection of its own, until they end."""
+
+    def body(work: Callable[[], object]) -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=body, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+
+
+def test_two_sessions_that_end_at_once_settle_their_run(worker: WorkerHeartbeat) -> None:
+    sessions = two_of_one_run()
+    both = threading.Barrier(2)
+
+    def meet() -> None:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(timeout=3)
+
+    def work(session: Session) -> None:
+        with after("SELECT COUNT", meet):  # of the sessions that are open
+            run_claimed(session, worker)
+
+    in_threads(*(partial(work, session) for session in sessions))
+
+    assert Run.objects.get().status == "succeeded"
+
+
+def test_a_cancel_and_an_end_at_once_do_not_wait_for_each_other_for_ever(worker: WorkerHeartbeat) -> None:
+    session = two_of_one_run()[0]
+    Session.objects.exclude(pk=session.pk).delete()
+    ended, asked = threading.Event(), threading.Event()
+    cancelled: list[bool] = []
+
+    def in_between() -> None:
+        ended.set()
+        asked.wait(timeout=2)
+
+    def end() -> None:
+        with after(_FINISHES, in_between):
+            run_claimed(session, worker)
+
+    def cancel() -> None:
+        assert ended.wait(timeout=20)
+        with after('UPDATE "schedules_run"', asked.set):
+            cancelled.append(cancel_run(session.run_id, by="ada", now=timezone.now()))
+
+    in_threads(end, cancel)
+
+    assert cancelled  # and not: deadlock detected
+    assert Run.objects.get().status == "succeeded"
+
+
+def agent(settings: Settings, runner: str = "claude", **fields: object) -> Session:
+    """A queued session of an agent that is not rehearsed: its model has to be one on this machine."""
+    settings.ROTA_REHEARSE = False
+    settings.ROTA_RUNNERS = {**settings.ROTA_RUNNERS, "wasteful": "tests.schedules.wasteful.WastefulRunner"}
+    return of(make_schedule(now=timezone.now(), runner=runner, **fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"max_budget_usd": Decimal("3.50")}, "budget"), ({"max_turns": 3}, "max_turns")],
+)
+def test_an_agent_that_overruns_its_own_cap_is_ended(
+    fields: dict[str, object], reason: str, worker: WorkerHeartbeat, settings: Settings
+) -> None:
+    session = run(agent(settings, "wasteful", **fields), worker)
+
+    assert (session.status, session.reason) == ("failed", reason), session.message
+    assert session.turns >= 4
+    assert session.cost_usd == session.turns
+    assert session.cost_source == "reckoned"
+
+
+def test_an_agent_that_is_ended_half_way_has_cost_what_it_used(worker: WorkerHeartbeat, settings: Settings) -> None:
+    script = [[{"type": "text", "text": "Let me see."}, READ_README], {"hang": True, "times": 9}]
+    with ScriptedModel(script) as model:
+        settings.ROTA_CREDENTIALS = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "made-up"}
+        session = run(agent(settings, timeout=timedelta(seconds=4)), worker)
+
+    assert (session.status, session.reason) == ("timed_out", "timed_out")
+    assert (session.turns, session.cost_source) == (1, "reckoned")
+    assert session.cost_usd > 0
+    assert session.run.cost_usd == session.cost_usd
+
+
+def test_a_model_without_a_price_has_a_cost_that_is_not_known(worker: WorkerHeartbeat, settings: Settings) -> None:
+    script = [{"model": "my-own-model", "content": [READ_README]}, {"hang": True, "times": 9}]
+    with ScriptedModel(script) as model:
+        settings.ROTA_CREDENTIALS = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "made-up"}
+        session = run(agent(settings, timeout=timedelta(seconds=4), model="my-own-model"), worker)
+
+    assert session.cost_usd == 0
+    assert session.cost_source == "unknown"
+    assert "no price of my-own-model" in session.message
+
+
+def test_a_rehearsal_ends_in_a_report(worker: WorkerHeartbeat, repository: Repository, settings: Settings) -> None:
+    settings.ROTA_CREDENTIALS = {"ANTHROPIC_API_KEY": "sk-made-up-and-not-used"}
+    schedule = make_schedule(
+        now=timezone.now(),
+        runner="claude",
+        allowed_tools=["Read", "Write", "Bash(git log *)", "Bash(no-such-program *)"],
+        repositories=[repository],
+    )
+    queued_one = trigger(schedule, by="ada", rehearse=True, now=timezone.now())[0].sessions.get()
+    assert Session.objects.admit([queued_one.pk], now=timezone.now())
+    session = run(queued_one, worker)
+
+    report = report_of(session)
+    assert report
+    assert [gap.what.split()[0] for gap in report.gaps] == ["no-such-program"]
+    assert {use.tool.partition(":")[0] for use in report.asked} == {"Bash", "Read", "Write"}
+    assert {"fetch", "checkout", "in all", "start"} == set(report.preparation)
+    assert report.not_rehearsed == ("Bash(no-such-program *)",)
+    assert session.cost_usd == 0
+    assert session.cost_source == ""

@@ -8,8 +8,10 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from schedules.firing import Fired, Refused, fire_due, trigger
+from schedules.limits import admit
 from schedules.models import Reason, Run, Schedule, Session
-from tests.schedules.factories import make_repository, make_run, make_schedule
+from schedules.steering import disable
+from tests.schedules.factories import make_repository, make_run, make_schedule, make_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -115,6 +117,40 @@ def test_a_very_long_outage_is_counted_in_bounds() -> None:
     assert schedule.next_run_at == NINE + 30 * DAY + MINUTE
 
 
+def test_the_last_of_very_many_missed_times_is_on_record() -> None:
+    make_schedule(now=NINE, cron="* * * * *", catch_up=31 * DAY)
+
+    fire_due(now=NINE + 30 * DAY)
+
+    missed = Run.objects.get(status="missed")
+    assert (missed.reason, missed.scheduled_for) == ("superseded", NINE + MINUTE)
+    assert missed.missed_until == NINE + 30 * DAY - MINUTE
+    assert "more than" in missed.message
+
+
+def test_a_very_long_outage_is_recovered_from_in_one_go_with_jitter_as_well() -> None:
+    schedule = make_schedule("spread", now=NINE, cron="* * * * *", jitter=MINUTE)
+    assert schedule.due_at is not None
+    assert schedule.next_run_at is not None
+    spread = schedule.due_at - schedule.next_run_at
+    assert spread > timedelta(seconds=2)
+
+    fire_due(now=NINE + 30 * DAY + timedelta(seconds=1))  # before the last one is due
+
+    assert Run.objects.get(status="queued").scheduled_for == NINE + 30 * DAY - MINUTE
+    schedule.refresh_from_db()
+    assert (schedule.next_run_at, schedule.due_at) == (NINE + 30 * DAY, NINE + 30 * DAY + spread)
+
+
+def test_an_outage_beyond_the_end_counts_up_to_the_end() -> None:
+    make_schedule(now=NINE - HOUR, cron="0 * * * *", ends_at=NINE + 3 * HOUR)
+
+    fire_due(now=NINE + DAY)
+
+    missed = Run.objects.get()
+    assert (missed.scheduled_for, missed.missed_until, missed.missed_count) == (NINE, NINE + 3 * HOUR, 4)
+
+
 def test_after_its_end_a_schedule_is_never_due() -> None:
     schedule = make_schedule(now=NINE - HOUR, ends_at=NINE + HOUR)
 
@@ -169,6 +205,20 @@ def test_the_overlap_policy_decides_when_the_run_before_is_open(overlap: str, op
     assert (before.cancel_requested_at is not None) == (overlap == "cancel_other")
 
 
+def test_a_run_that_still_waits_gives_way_at_once_to_one_that_cancels_it() -> None:
+    schedule = make_schedule(now=NINE - DAY - HOUR, overlap="cancel_other")
+    make_worker(now=NINE)
+    fire_due(now=NINE - DAY)
+    before = Run.objects.get()
+
+    fire_due(now=NINE)
+
+    before.refresh_from_db()
+    assert (before.status, before.reason) == ("cancelled", "cancelled")
+    assert "overlap policy" in before.message
+    assert admit(now=NINE) == [Session.objects.get(run__schedule=schedule, status="queued").pk]
+
+
 def test_one_schedule_that_cannot_be_read_is_paused_and_the_others_fire() -> None:
     broken = make_schedule(now=NINE - HOUR)
     make_schedule(now=NINE - HOUR)
@@ -179,6 +229,29 @@ def test_one_schedule_that_cannot_be_read_is_paused_and_the_others_fire() -> Non
     broken.refresh_from_db()
     assert (broken.status, broken.status_by, broken.due_at) == ("paused", "rota", None)
     assert "can't be read" in broken.status_reason
+
+
+def test_one_schedule_that_cannot_be_fired_is_paused_and_the_others_fire() -> None:
+    shop = make_repository(forge="github")
+    unfit = make_schedule(now=NINE - HOUR, target="prs", repositories=[shop])  # no target of this Rota
+    fit = make_schedule(now=NINE - HOUR)
+
+    assert fire_due(now=NINE) == Fired(schedules=2, runs=1, more=False)
+
+    unfit.refresh_from_db()
+    assert (unfit.status, unfit.status_by, unfit.due_at) == ("paused", "rota", None)
+    assert "can't be fired: KeyError: 'prs'" in unfit.status_reason
+    assert Run.objects.get().schedule == fit
+
+
+def test_what_a_schedule_fired_before_it_was_paused_so_does_not_wait_for_ever() -> None:
+    schedule = make_schedule(now=NINE - DAY - HOUR)
+    fire_due(now=NINE - DAY)
+    Schedule.objects.filter(pk=schedule.pk).update(cron="61 * * * *")
+
+    fire_due(now=NINE)
+
+    assert Run.objects.get().status == "cancelled"
 
 
 def test_firing_takes_the_same_number_of_queries_for_one_and_for_many() -> None:
@@ -225,6 +298,14 @@ def test_by_hand_what_policy_forbids_is_refused_and_nothing_recorded(
 
     assert refused.value.reason == reason
     assert not Run.objects.exists()
+
+
+def test_by_hand_what_was_disabled_a_moment_ago_is_refused() -> None:
+    schedule = make_schedule(now=NINE)
+    disable([Schedule.objects.get(pk=schedule.pk)], by="bob", reason="too dear", now=NINE)
+
+    with pytest.raises(Refused, match="too dear"):
+        trigger(schedule, now=NINE)
 
 
 def test_by_hand_an_open_run_is_respected() -> None:

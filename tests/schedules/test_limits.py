@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from schedules.limits import admit
-from schedules.models import Session
+from schedules.models import Run, Schedule, Session
 from tests.schedules.factories import make_repository, make_run, make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db
@@ -124,3 +124,24 @@ def test_who_is_to_be_cancelled_is_not_admitted() -> None:
     make_worker(now=NOW)
     waiting(1, cancel_requested_at=NOW)
     assert admit(now=NOW) == []
+
+
+def test_a_disabled_schedule_starts_nothing_not_even_by_hand() -> None:
+    make_worker(now=NOW)
+    schedule = make_schedule(now=NOW, status="disabled")
+    make_session(make_run(schedule, now=NOW), now=NOW)
+    assert admit(now=NOW) == []
+
+
+def test_a_fleet_of_running_sessions_does_not_make_the_query_too_large(settings: Settings) -> None:
+    settings.ROTA_MAX_SESSIONS = 2000
+    make_worker(now=NOW, concurrency=2000)
+    late = waiting(1)
+    names = [f"fleet-{number}" for number in range(1001)]
+    schedules = Schedule.objects.bulk_create([Schedule(name=name, runner="script") for name in names])
+    runs = [Run(schedule=one, scheduled_for=NOW, queued_at=NOW, trigger="manual") for one in schedules]
+    Run.objects.bulk_create(runs)
+    Session.objects.bulk_create(
+        [Session(run=run, schedule=run.schedule, status="running", queued_at=NOW, claimed_at=NOW) for run in runs]
+    )
+    assert admit(now=NOW) == ids(late)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from runners import OptionsInvalid
 from schedules.prompts import build_prompt, fence, session_environment
 from tests.schedules.factories import make_repository, make_run, make_schedule, make_session
 
@@ -44,6 +45,13 @@ def test_the_first_time_there_is_no_last_success() -> None:
         now=NOW, runner="claude", prompt="[{{ last_success_at }}|{{ last_commit }}|{{ last_result }}]"
     )
     assert build_prompt(make_session(make_run(schedule, now=NOW), now=NOW), None) == "[never||]"
+
+
+@pytest.mark.django_db
+def test_what_a_command_asks_for_since_it_was_edited_is_said() -> None:
+    run = make_run(make_schedule(now=NOW, runner="claude", prompt="{{ var.tone }}"), now=NOW)
+    with pytest.raises(OptionsInvalid, match="no variable “tone”"):
+        build_prompt(make_session(run, now=NOW), None)
 
 
 @pytest.mark.django_db

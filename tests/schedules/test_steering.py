@@ -44,7 +44,7 @@ def test_what_it_fired_and_nobody_claimed_is_cancelled_what_runs_goes_on() -> No
 
 def test_after_a_pause_what_was_fired_can_not_be_claimed() -> None:
     schedule = make_schedule(now=NOW)
-    session = make_session(make_run(schedule, now=NOW, trigger="schedule"), now=NOW)
+    session = make_session(make_run(schedule, now=NOW, trigger="schedule"), now=NOW, admitted_at=NOW)
     Schedule.objects.filter(pk=schedule.pk).update(status="paused", next_run_at=None, due_at=None)
 
     worker = make_worker(now=NOW)
@@ -63,12 +63,14 @@ def test_a_resume_begins_now_and_never_runs_the_past() -> None:
 
 def test_disabling_says_so_on_what_waits() -> None:
     schedule = make_schedule(now=NOW)
-    session = make_session(make_run(schedule, now=NOW, trigger="schedule"), now=NOW)
+    fired = make_session(make_run(schedule, now=NOW, trigger="schedule"), now=NOW)
+    by_hand = make_session(make_run(schedule, now=NOW), now=NOW)
 
     assert steering.disable([schedule], by="ada", reason="gone", now=NOW) == 1
 
-    session.refresh_from_db()
-    assert (session.status, session.reason) == ("cancelled", "disabled")
+    for session in (fired, by_hand):
+        session.refresh_from_db()
+        assert (session.status, session.reason) == ("cancelled", "disabled")
 
 
 def test_cancelling_a_run_ends_what_is_queued_and_asks_what_runs() -> None:

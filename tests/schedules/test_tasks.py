@@ -1,6 +1,7 @@
 """Celery's way in: what is published, and what happens when the broker is away."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -9,6 +10,7 @@ from config.celery import app
 from schedules import tasks
 from schedules.models import Session
 from tests.schedules.factories import make_session, make_worker
+from tests.schedules.faults import failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,3 +53,10 @@ def test_pruning_an_empty_house_is_nothing() -> None:
 def test_a_session_outside_of_a_worker_is_refused() -> None:
     with pytest.raises(RuntimeError, match="start one with -Q sessions"):
         tasks.execute_session(1)
+
+
+def test_a_worker_that_can_not_say_that_it_is_there_ends() -> None:
+    sender = SimpleNamespace(app=app, pool=SimpleNamespace(num_processes=2), hostname="sessions@here")
+    with failing("SELECT", "INSERT"), pytest.raises(SystemExit):
+        tasks._start(sender)
+    assert not tasks._here

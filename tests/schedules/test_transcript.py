@@ -1,6 +1,7 @@
 """Events on their way to the database."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,62 @@ def test_a_flood_is_kept_in_bounds_and_the_result_all_the_same(transcript: Trans
 @pytest.mark.parametrize(("text", "stored"), [("a\0b", "a␀b"), ("\ud800", "?"), ("x" * 9, "xxx …"), ("ünï", "ünï")])
 def test_what_a_database_can_not_take_is_shown(text: str, stored: str) -> None:
     assert storable(text, 5) == stored
+
+
+def test_data_is_such_that_both_databases_take_it(transcript: Transcript) -> None:
+    data = {"nul\0": "a\0b", "half": "\ud800", "no number": float("nan"), "list": (1, True, None, 0.5, Path("x"))}
+    transcript.add([text(data=data)])
+    expected = {"nul␀": "a␀b", "half": "?", "no number": None, "list": [1, True, None, 0.5, "x"]}
+    assert transcript.pending[0].data == expected
+
+
+def test_data_without_a_bottom_is_cut(transcript: Transcript) -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    transcript.add([text(data={"deep": deep})])
+    assert "…" in str(transcript.pending[0].data)
+
+
+def test_a_secret_that_is_a_number_is_not_kept_and_does_no_harm() -> None:
+    transcript = Transcript(Session(pk=1), Redactor(["20261120"]), next_seq=1)
+    (told,) = transcript.add([text(data={"id": 20261120})])
+    assert transcript.pending[0].data == {"cut": True}
+    assert told.data == {"id": 20261120}
+
+
+def test_what_it_returns_has_no_secrets(transcript: Transcript) -> None:
+    (told,) = transcript.add([text("key hunter2-secret", data={"denied": ["Bash: echo hunter2-secret"]})])
+    assert "hunter2" not in f"{told.text} {told.data}"
+
+
+def lines(*said: tuple[str, str]) -> list[Event]:
+    return [Event(kind=kind, at_ms=1000 + number, text=text) for number, (kind, text) in enumerate(said)]
+
+
+def test_a_secret_that_goes_on_in_the_next_line_is_hidden_in_both() -> None:
+    transcript = Transcript(Session(pk=1), Redactor(["hunter2-secret"]), next_seq=1)
+    assert transcript.add(lines(("output", "it is hunter2"))) == []
+    assert transcript.pending == []
+    known = transcript.add(lines(("stderr", "and hunter"), ("output", "-secret"), ("text", "he said")))
+    assert [event.text for event in known] == ["it is [redacted]"]
+    known = transcript.add(lines(("stderr", "2-secret too")))
+    assert [event.text for event in known] == ["and [redacted]", "[redacted]", "he said", "[redacted] too"]
+    assert [(row.seq, row.text) for row in transcript.pending] == [
+        *((1, "it is [redacted]"), (2, "and [redacted]"), (3, "[redacted]"), (4, "he said"), (5, "[redacted] too"))
+    ]
+
+
+def test_what_waits_comes_in_its_order_when_nothing_follows() -> None:
+    transcript = Transcript(Session(pk=1), Redactor(["hunter2-secret"]), next_seq=1)
+    assert transcript.add(lines(("output", "the hunt"), ("stderr", "a hunt"), ("text", "fine"))) == []
+    assert [event.text for event in transcript.flush()] == ["the hunt", "a hunt", "fine"]
+    assert transcript.flush() == []
+
+
+def test_a_reader_does_not_wait_for_long() -> None:
+    transcript = Transcript(Session(pk=1), Redactor(["hunter2-secret"]), next_seq=1)
+    assert transcript.add(lines(("stderr", "it is hunter2"), *[("text", "on")] * 19)) == []
+    known = transcript.add(lines(("text", "and on")))
+    assert [event.text for event in known] == ["it is [redacted]", *["on"] * 19, "and on"]
+    assert [event.text for event in transcript.add(lines(("stderr", "-secret!")))] == ["[redacted]!"]

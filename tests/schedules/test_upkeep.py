@@ -6,7 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from schedules.models import Run, Session, SessionEvent, WorkerHeartbeat
-from schedules.upkeep import keep_up, prune
+from schedules.upkeep import declare_forgotten, keep_up, prune
 from tests.schedules.factories import make_event, make_run, make_session, make_worker
 
 pytestmark = pytest.mark.django_db
@@ -84,3 +84,20 @@ def test_pruning_takes_more_than_one_batch() -> None:
         [SessionEvent(session=session, seq=seq, at=NOW - 20 * DAY, kind="text") for seq in range(1201)]
     )
     assert prune(now=NOW)["events"] == 1201
+
+
+def test_what_a_worker_lost_hold_of_is_lost_and_nobody_elses() -> None:
+    worker, other = make_worker(now=NOW), make_worker(now=NOW)
+    session = make_session(now=NOW, status="running", worker=worker)
+
+    assert not declare_forgotten(session.pk, worker=other, now=NOW)
+    assert declare_forgotten(session.pk, worker=worker, now=NOW)
+
+    session.refresh_from_db()
+    assert (session.status, session.reason, session.run.status) == ("lost", "internal", "failed")
+
+
+def test_where_runs_are_kept_shortly_their_events_go_before_them(settings: Settings) -> None:
+    settings.ROTA_RETENTION_DAYS = 1
+    make_event(make_session(now=NOW - 2 * DAY, status="succeeded"), now=NOW - 2 * DAY)
+    assert prune(now=NOW)["events"] == 1

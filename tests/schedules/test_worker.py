@@ -1,12 +1,15 @@
 """A worker process: its lease, the sessions in its hands, how it takes over and leaves."""
 
+import fcntl
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -18,7 +21,8 @@ from schedules import steering
 from schedules.firing import trigger
 from schedules.models import Session, WorkerHeartbeat
 from schedules.worker import Worker
-from tests.schedules.factories import make_schedule, make_session, make_worker
+from schedules.workplace import session_folder
+from tests.schedules.factories import make_repository, make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,9 +53,11 @@ def worker(dispatched: list[float]) -> Iterator[Worker]:
     made.leave(end_sessions=True)
 
 
-def queued(*argv: str) -> Session:
-    schedule = make_schedule(now=timezone.now(), argv=list(argv))
-    return trigger(schedule, now=timezone.now())[0].sessions.get()
+def queued(*argv: str, **fields: Any) -> Session:
+    schedule = make_schedule(now=timezone.now(), argv=list(argv), **fields)
+    session = trigger(schedule, now=timezone.now())[0].sessions.get()
+    assert Session.objects.admit([session.pk], now=timezone.now())
+    return session
 
 
 def until(true: Callable[[], object], within: float = 10) -> None:
@@ -169,3 +175,62 @@ def test_what_another_living_process_works_on_is_left_alone(worker: Worker) -> N
     )
     make_session(now=timezone.now(), status="running", worker=other, hostname=socket.gethostname(), pid=1)
     assert worker._orphans() == []
+
+
+def test_a_message_that_comes_twice_does_not_take_the_session_out_of_its_hands(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 60")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+
+    assert "not claimed" in worker.execute(session.pk, task_id="again")
+    steering.cancel_session(session.pk, by="ada", now=timezone.now())
+    thread.join(timeout=15)
+    worker.stop()
+
+    session.refresh_from_db()
+    assert session.status == "cancelled"
+
+
+def test_what_its_row_says_is_in_its_hands_and_is_not_is_lost(worker: Worker) -> None:
+    session = make_session(now=timezone.now(), status="running", worker=worker.row)
+    worker.start()
+    until(lambda: Session.objects.filter(pk=session.pk, status="lost").exists())
+    worker.stop()
+
+
+def test_it_renews_its_lease_while_a_sweep_takes_its_time(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    for arguments in (["init", "-b", "main"], ["commit", "--allow-empty", "-m", "Begin"]):
+        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path / "shop", check=True, capture_output=True)
+    shop = make_repository("shop", url=str(tmp_path / "shop"))
+    session = queued("sh", "-c", "echo work > work.txt; echo on; sleep 60", repositories=[shop])
+    before = Worker(kind="sessions", name="before@here", concurrency=1, version="test", dispatch=lambda: 0)
+    thread = in_thread(lambda: before.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+    before.leave(end_sessions=False)
+    thread.join(timeout=10)
+    kill(session_folder(session.pk))
+    Session.objects.filter(pk=session.pk).update(status="lost", reason="worker_died", finished_at=timezone.now())
+
+    with (tmp_path / "repositories" / "shop.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever archives waits
+        worker.start()
+        worker._presence.renewed_at -= timedelta(seconds=50)
+        WorkerHeartbeat.objects.update(last_seen_at=timezone.now() - timedelta(seconds=50))
+        until(lambda: WorkerHeartbeat.objects.get().last_seen_at > timezone.now() - timedelta(seconds=10))
+        assert any((tmp_path / "workspaces").iterdir())
+    until(lambda: not any((tmp_path / "workspaces").iterdir()))
+    worker.stop()
+
+
+def test_a_folder_that_can_not_be_swept_ends_nothing(worker: Worker, tmp_path: Path) -> None:
+    stuck = tmp_path / "sessions" / "99"
+    stuck.mkdir(parents=True)
+    (stuck / "swept").symlink_to(tmp_path / "no" / "such" / "folder")
+    worker.start()
+    WorkerHeartbeat.objects.update(last_seen_at=timezone.now() - timedelta(seconds=50))
+    worker._presence.renewed_at -= timedelta(seconds=50)
+    until(lambda: WorkerHeartbeat.objects.get().last_seen_at > timezone.now() - timedelta(seconds=10))
+    worker.stop()

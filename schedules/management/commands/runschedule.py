@@ -20,9 +20,11 @@ from schedules.management.exits import Exit, ExitingCommand, Stop, named_schedul
 from schedules.management.following import Display, Picture, follow, look
 from schedules.management.infrastructure import hindrance
 from schedules.management.progress import console_on, progress
+from schedules.management.rehearsing import report_lines
 from schedules.management.report import as_object, branch_line, exit_code, run_line
 from schedules.management.streams import printable
 from schedules.models import Repository, Schedule, Session
+from schedules.readiness import report_of
 from schedules.steering import cancel_run
 from schedules.tasks import dispatch
 
@@ -224,6 +226,9 @@ def _ends(picture: Picture) -> Iterator[str]:
             continue
         yield run_line(run)
     yield from filter(None, map(branch_line, picture.sessions))
+    for session in picture.sessions:
+        if report := report_of(session):
+            yield from report_lines(session, report)
     if any(run.is_rehearsal for run in picture.runs):
         yield "REHEARSED: a scripted model answered. It cost nothing, and nothing was delivered."
 

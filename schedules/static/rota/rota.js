@@ -161,7 +161,7 @@
             told.textContent = "";
             try {
                 const now = await fetchPage();
-                ["head", "result", "diff", "details"].forEach((part) => swap(now, `rota-session-${part}`));
+                ["head", "result", "rehearsal", "diff", "details"].forEach((part) => swap(now, `rota-session-${part}`));
                 swapButtons(now);
             } catch {
                 told.textContent = "it is over: reload to see the result";

@@ -257,3 +257,26 @@ def test_who_may_only_look_cancels_nothing(onlooker: Client, now: datetime) -> N
 
 def test_a_session_that_is_not_there_is_not_found(console: Client) -> None:
     assert console.get(f"{LIST}999/change/").status_code == 404
+
+
+def test_a_rehearsed_session_shows_its_report_and_what_is_to_be_mended(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now, runner="claude", allowed_tools=["Read"])
+    run = make_run(schedule, now=now, status="running", is_rehearsal=True)
+    session = make_session(run, now=now, status="failed", reason="denied", message="Denied.")
+    make_event(session, now=now, kind="note", data={"prepared": {"fetch": 1.5}, "credentials": ["A_KEY"]})
+    make_event(session, now=now, kind="error", data={"denied": f"Bash: {CANARY}"})
+
+    page = console.get(page_of(session)).content.decode()
+
+    for part in ("Rehearsal report", "not ready", "to the allowed tools if it may be used", "Set A_KEY", "1.5 s"):
+        assert part in page, part
+    assert CANARY not in page
+
+
+def test_a_cost_that_was_reckoned_is_shown_as_such(console: Client, now: datetime) -> None:
+    run = make_run(make_schedule(now=now, runner="claude"), now=now, status="running")
+    session = make_session(run, now=now, status="timed_out", turns=3, cost_usd="0.42", cost_source="reckoned")
+    run_page = reverse("admin:schedules_run_change", args=(run.pk,))
+
+    for page in (LIST, page_of(session), run_page):
+        assert "$0.42 reckoned" in console.get(page).content.decode(), page

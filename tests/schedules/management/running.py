@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from schedules.models import Run, Session, WorkerHeartbeat
 from schedules.settling import settle_run
@@ -78,7 +78,9 @@ def working(act: Callable[[Session, WorkerHeartbeat], None], *, sessions: int = 
 def claim(session: Session, worker: WorkerHeartbeat) -> None:
     """queued → running, with its run."""
     now = datetime.now(UTC)
-    assert Session.objects.claim(session.pk, worker=worker, task_id="", now=now)
+    with transaction.atomic():
+        Session.objects.admit([session.pk], now=now)  # here there may be no broker to hand it to
+        assert Session.objects.claim(session.pk, worker=worker, task_id="", now=now)
     Run.objects.start(session.run_id, now=now)
     Session.objects.filter(pk=session.pk).update(started_at=now)
 

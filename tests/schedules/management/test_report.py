@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from schedules.management.exits import Exit
-from schedules.management.report import as_object, branch_line, elapsed, exit_code, run_line
+from schedules.management.rehearsing import report_lines
+from schedules.management.report import as_object, branch_line, effort, elapsed, exit_code, run_line
 from schedules.models import Repository, Run, Schedule, Session
+from schedules.readiness import report_of
+from tests.schedules.factories import make_event, make_run, make_schedule, make_session
 
 NOW = datetime(2027, 3, 1, 8, 0, tzinfo=UTC)
 
@@ -116,3 +119,41 @@ def test_a_branch_is_told_with_its_size() -> None:
 )
 def test_a_time_span_in_words(seconds: float, words: str) -> None:
     assert elapsed(timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    ("cost", "source", "words"),
+    [
+        ("0.04", "reported", "0.0400 USD"),
+        ("0.04", "reckoned", "0.0400 USD reckoned"),
+        ("0", "unknown", "cost not known"),
+    ],
+)
+def test_the_cost_of_a_session_says_who_says_so(cost: str, source: str, words: str) -> None:
+    run = a_run("succeeded", "ok")
+    session = a_session(run, "succeeded", cost_usd=Decimal(cost), cost_source=source)
+
+    assert effort(session) == words
+    (told,) = as_object("look", [run], [session], code=Exit.SUCCEEDED)["runs"][0]["sessions"]
+    assert told["cost_source"] == source
+
+
+@pytest.mark.django_db
+def test_the_report_on_a_rehearsal_is_told_to_programs_and_to_people() -> None:
+    recorded = make_run(
+        make_schedule("look", now=NOW, runner="claude"), now=NOW, status=Run.Status.RUNNING, is_rehearsal=True
+    )
+    session = make_session(recorded, now=NOW, status="failed", reason="denied", message="Denied.")
+    make_event(session, now=NOW, kind="error", data={"denied": "Bash: rm -r x\x1b"})
+
+    report = report_of(session)
+    assert report
+    (told,) = as_object("look", [recorded], [session], code=Exit.FAILED)["runs"][0]["sessions"]
+    lines = list(report_lines(session, report))
+
+    found = json.loads(json.dumps(told["rehearsal"]))
+    assert (found["ready"], found["asked"][0]["outcome"]) == (False, "denied")
+    assert found["gaps"][0]["mend"].startswith("Add Bash(rm *)")
+    assert lines[-1] == "Not ready: 1 gap to mend."
+    assert any(line.startswith("       → Add Bash(rm *)") for line in lines)
+    assert "\x1b" not in "".join(lines)

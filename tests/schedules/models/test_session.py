@@ -14,7 +14,7 @@ NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
 
 def test_a_session_is_claimed_once() -> None:
-    session, worker = make_session(now=NOW), make_worker(now=NOW)
+    session, worker = make_session(now=NOW, admitted_at=NOW), make_worker(now=NOW)
 
     assert Session.objects.claim(session.pk, worker=worker, task_id="t1", now=NOW)
     assert not Session.objects.claim(session.pk, worker=worker, task_id="t2", now=NOW)
@@ -30,8 +30,29 @@ def test_only_what_is_queued_is_claimed(status: str) -> None:
     assert not Session.objects.claim(session.pk, worker=make_worker(now=NOW), task_id="", now=NOW)
 
 
+def test_a_message_that_comes_after_its_session_was_released_is_too_late() -> None:
+    session = make_session(now=NOW, admitted_at=NOW)
+    Session.objects.release([session.pk])
+    assert not Session.objects.claim(session.pk, worker=make_worker(now=NOW), task_id="", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "trigger", "claimed"),
+    [
+        ("paused", "schedule", False),
+        ("paused", "manual", True),
+        ("disabled", "schedule", False),
+        ("disabled", "manual", False),
+    ],
+)
+def test_the_status_of_its_schedule_decides(status: str, trigger: str, claimed: bool) -> None:
+    run = make_run(make_schedule(now=NOW, status=status), now=NOW, trigger=trigger)
+    session = make_session(run, now=NOW, admitted_at=NOW)
+    assert Session.objects.claim(session.pk, worker=make_worker(now=NOW), task_id="", now=NOW) == claimed
+
+
 def test_what_is_to_be_cancelled_is_not_claimed() -> None:
-    session = make_session(now=NOW, cancel_requested_at=NOW)
+    session = make_session(now=NOW, admitted_at=NOW, cancel_requested_at=NOW)
     assert not Session.objects.claim(session.pk, worker=make_worker(now=NOW), task_id="", now=NOW)
 
 
@@ -49,6 +70,17 @@ def test_an_orphan_is_adopted_once() -> None:
     session = make_session(now=NOW, status="running", worker=gone)
     assert Session.objects.adopt(session.pk, of=gone.pk, worker=one)
     assert not Session.objects.adopt(session.pk, of=gone.pk, worker=two)
+
+
+def test_what_was_adopted_since_it_was_found_is_not_lost() -> None:
+    gone, heir = make_worker(now=NOW - timedelta(hours=1)), make_worker(now=NOW)
+    session = make_session(now=NOW, status="running", worker=gone)
+    lost = Session.objects.lost(now=NOW, silent_after=timedelta(minutes=1))
+    assert list(lost) == [session]
+
+    Session.objects.adopt(session.pk, of=gone.pk, worker=heir)
+
+    assert not lost.finish(session.pk, status="lost", reason="worker_died", now=NOW)
 
 
 def test_a_late_report_changes_nothing() -> None:

@@ -71,3 +71,17 @@ def test_a_reason_is_told_in_words(code: str, words: str) -> None:
 )
 def test_a_cadence_is_told_in_words(cron: str, words: str) -> None:
     assert display.cadence(cron) == words
+
+
+@pytest.mark.parametrize(
+    ("usd", "source", "text"),
+    [
+        (Decimal("0.42"), "reported", "$0.42"),
+        (Decimal("0.42"), "reckoned", "$0.42 reckoned"),
+        (Decimal("0.42"), "unknown", "more than $0.42"),
+        (Decimal(0), "unknown", "not known"),
+        (Decimal(0), "", "$0"),
+    ],
+)
+def test_a_cost_says_who_says_so(usd: Decimal, source: str, text: str) -> None:
+    assert display.cost(usd, source) == text

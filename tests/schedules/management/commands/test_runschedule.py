@@ -358,6 +358,7 @@ def test_without_a_broker_it_gives_up(settings: LazySettings) -> None:
 def test_a_database_that_goes_away_for_a_moment_does_not_end_the_wait() -> None:
     def act(session: Session, worker: WorkerHeartbeat) -> None:
         claim(session, worker)
+        time.sleep(0.5)  # by now it follows
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -1,0 +1,259 @@
+"""How secrets are hidden in what a session says and leaves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import textwrap
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runners.redaction import Redactor
+
+SECRET = 'p4ss/w+rd "é" & more'
+LONG = 'p4ss/w+rd"é"&more' * 5
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAgEAAoIB\nkQ==\n-----END KEY-----\n"
+
+
+def encodings(secret: str) -> dict[str, str]:
+    data = secret.encode()
+    return {
+        "plain": secret,
+        "json": json.dumps(secret)[1:-1],
+        "json, not escaped": json.dumps(secret, ensure_ascii=False)[1:-1],
+        "json in json": json.dumps(json.dumps(secret))[3:-3],
+        "hex": data.hex(),
+        "HEX": data.hex().upper(),
+        "url": quote(secret, safe=""),
+        "url path": quote(secret),
+        "form": quote_plus(secret),
+        "url, small": re.sub("%..", lambda code: code[0].lower(), quote(secret, safe="")),
+        "url, all of it": "".join(f"%{byte:02X}" for byte in data),
+        "base64": base64.b64encode(data).decode(),
+        "base64url": base64.urlsafe_b64encode(data).decode(),
+    }
+
+
+class TestRedactor:
+    @pytest.mark.parametrize("name", encodings(SECRET))
+    def test_hides_a_secret_however_it_is_written(self, name: str) -> None:
+        written = encodings(SECRET)[name]
+        hidden = Redactor([SECRET]).text(f"before {written} after")
+        assert written not in hidden
+        assert hidden.startswith("before [redacted]")
+        assert hidden.endswith(" after")
+        assert Redactor([SECRET]).data(f"before {written} after".encode()) == hidden.encode()
+
+    @pytest.mark.parametrize(
+        ("name", "line_end"),
+        [
+            (name, line_end)
+            for name, written in encodings(LONG).items()
+            for line_end in ["\n", "\r\n", "\n    ", "\\n", "\\\\r\\\\n"]
+            if not ("\\" in line_end and "\\" in written)  # JSON in JSON doubles these backslashes too
+        ],
+    )
+    def test_hides_it_where_lines_end_within(self, name: str, line_end: str) -> None:
+        written = encodings(LONG)[name]
+        lines = [written[at : at + 20] for at in range(0, len(written), 20)]
+        hidden = Redactor([LONG]).text(f"before{line_end}{line_end.join(lines)}{line_end}after")
+        assert re.sub(r"\[redacted\]|\\+[rn]|[\s=]", "", hidden) == "beforeafter"
+        assert hidden.count(line_end) == len(lines) + 1, "lines stay lines"
+
+    @given(before=st.binary(max_size=9), after=st.binary(max_size=9))
+    def test_hides_it_in_base64_wherever_it_begins(self, before: bytes, after: bytes) -> None:
+        secret = "hunter2-hunter3"
+        hidden = Redactor([secret]).text(base64.b64encode(before + secret.encode() + after).decode())
+        assert "[redacted]" in hidden
+        assert base64.b64encode(secret.encode()[3:9]).decode() not in hidden
+
+    def test_hides_the_longer_one_of_two_that_begin_alike(self) -> None:
+        assert Redactor(["secret", "secret-too"]).text("secret-too secret") == "[redacted] [redacted]"
+
+    def test_hides_all_of_two_that_overlap(self) -> None:
+        assert Redactor(["abcdefgh", "efghijkl"]).text("abcdefghijkl") == "[redacted]"
+
+    def test_hides_each_line_of_a_key(self) -> None:
+        hidden = Redactor([KEY]).text("1: MIIEvQIBADANBgkqhkiG9w0B\n2: AQEFAASCBKcwggSjAgEAAoIB\n")
+        assert hidden == "1: [redacted]\n2: [redacted]\n"
+
+    @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\\n"])
+    def test_hides_a_whole_key_its_short_lines_too(self, line_end: str) -> None:
+        hidden = Redactor([KEY]).text(line_end.join(KEY.splitlines()))
+        assert hidden == line_end.join(["[redacted]"] * 5)
+
+    def test_finds_words_wherever_a_line_ends_between_them(self) -> None:
+        redactor = Redactor(["correct horse battery staple"])
+        for text in (
+            "correct horse\nbattery staple",
+            "correct \\n  horse battery staple",
+            "correct  horse battery\tstaple",
+        ):
+            assert re.sub(r"\[redacted\]|\\n|\s", "", redactor.text(text)) == ""
+        assert redactor.text("a correct horse") == "a [redacted]", "it may go on"
+        assert redactor.text("a correct horse, and a battery staple") == "a correct horse, and a battery staple"
+
+    def test_knows_lines_that_are_long_enough(self) -> None:
+        secret = "user\npassw0rd\n"
+        assert Redactor([secret]).text("passw0rd user") == "[redacted] user"
+        assert Redactor([secret], shortest_line=16).text("passw0rd user") == "passw0rd user"
+        assert Redactor([secret], shortest_line=16).text("user\npassw0rd") == "[redacted]\n[redacted]"
+
+    def test_hides_the_password_of_a_url(self) -> None:
+        redactor = Redactor(["postgresql://rota:p%40ssw0rd@db/rota"])
+        assert redactor.text("PGPASSWORD=p@ssw0rd or p%40ssw0rd") == "PGPASSWORD=[redacted] or [redacted]"
+        assert Redactor(["https://[half:ipv6@x"]).text("half") == "half"
+
+    @pytest.mark.parametrize("secret", ["", "a", "12345", "  a  "])
+    def test_leaves_alone_what_stands_in_any_text(self, secret: str) -> None:
+        assert Redactor([secret]).text("a 12345 text   a  ") == "a 12345 text   a  "
+
+    def test_takes_bytes_that_are_no_text(self) -> None:
+        assert Redactor(["secret"]).data(b"\xff secret \x00") == b"\xff [redacted] \x00"
+
+    def test_takes_text_that_is_no_unicode(self) -> None:
+        assert Redactor(["secret"]).text("\udcff secret \ud800") == "\udcff [redacted] \ud800"
+
+    def test_takes_a_secret_that_looks_like_an_end_of_a_line(self) -> None:
+        assert Redactor(["C:\\new"]).text("cd C:\\new") == "cd [redacted]"
+
+    def test_takes_a_secret_that_is_a_pattern(self) -> None:
+        assert Redactor([".*.*.*"]).text("any text .*.*.*") == "any text [redacted]"
+
+    @pytest.mark.parametrize("mark", ["", "…", " … 4711 bytes", "..."])
+    def test_hides_what_is_left_of_a_secret_where_a_text_was_cut(self, mark: str) -> None:
+        assert Redactor(["hunter2-hunter3"]).text(f"it is hunter2-h{mark}") == f"it is [redacted]{mark}"
+        assert Redactor(["hunter2-hunter3"]).text(f"the hunte{mark}") == f"the hunte{mark}", "that may be anything"
+
+
+class TestValue:
+    def test_keeps_its_shape(self) -> None:
+        value = {"a": ["hunter2-x", 1, 2.5, None, True], "hunter2-x": {"n": 12345678, "m": 123}}
+        assert Redactor(["hunter2-x", "12345678"]).value(value) == {
+            "a": ["[redacted]", 1, 2.5, None, True],
+            "[redacted]": {"n": "[redacted]", "m": 123},
+        }
+
+
+class TestLine:
+    def test_stays_a_json_object_where_it_was_one(self) -> None:
+        line = json.dumps({"type": "x", "tokens": 12345678, "text": "it is 12345678"}).encode()
+        assert json.loads(Redactor(["12345678"]).line(line)) == {
+            "type": "x",
+            "tokens": "[redacted]",
+            "text": "it is [redacted]",
+        }
+
+    def test_of_text_is_text(self) -> None:
+        assert Redactor(["12345678"]).line(b"{12345678") == b"{[redacted]"
+        assert Redactor(["12345678"]).line(b"12345678") == b"[redacted]"
+
+
+class TestRedactedStream:
+    @given(
+        parts=st.lists(
+            st.sampled_from([b"abcdef", b"abcdefgh", b"abc", b"def", b"gh", b"x", b"bcdefg", b"\n", b"\\n", b"\r\n"])
+            | st.sampled_from([b" ", b"abc d", b"ef gh"])
+        ),
+        cuts=st.lists(st.integers(1, 9), min_size=1),
+    )
+    def test_says_in_chunks_what_it_says_at_once(self, parts: list[bytes], cuts: list[int]) -> None:
+        redactor = Redactor(["abcdef", "abcdefgh", "abc def gh"])
+        text, stream, said, at, turn = b"".join(parts), redactor.stream(), b"", 0, 0
+        while at < len(text):
+            size = cuts[turn % len(cuts)]
+            said += stream.feed(text[at : at + size])
+            at, turn = at + size, turn + 1
+        assert said + stream.flush() == redactor.data(text)
+
+    def test_holds_nothing_back_that_can_be_no_secret(self) -> None:
+        stream = Redactor(["abcdef"]).stream()
+        assert stream.feed(b"hello ab") == b"hello "
+        assert stream.feed(b"c\n!") == b"abc\n!"
+
+    def test_holds_no_more_than_it_may_of_a_secret_that_repeats_itself(self) -> None:
+        stream = Redactor(["abababab"]).stream()
+        said = b"".join(stream.feed(b"ab" * (1 << 18)) for _ in range(6)) + stream.feed(b" fine") + stream.flush()
+        assert b"ab" not in said
+        assert said.endswith(b" fine")
+
+    def test_of_no_secrets_hands_everything_on(self) -> None:
+        stream = Redactor([]).stream()
+        assert stream.feed(b"abc") + stream.flush() == b"abc"
+
+
+class TestLog:
+    def test_each_of_its_streams_is_followed(self, tmp_path: Path) -> None:
+        printed = [
+            b"o it is",
+            b"e it is hunter2",
+            b"o hunter2",
+            b"s note",
+            b"e -hunt",
+            b"o -hunter3",
+            b"e er3 fine",
+            b"o ",
+        ]
+        log = tmp_path / "output.log"
+        log.write_bytes(b"".join(b"1700000000000 %s\n" % line for line in printed) + b"no record")
+        said = [line.removeprefix(b"1700000000000 ") for line in Redactor(["hunter2-hunter3"]).log(log)]
+        assert said == [
+            *(b"o it is\n", b"e it is [redacted]\n", b"o [redacted]\n", b"s note\n", b"e [redacted]\n"),
+            *(b"o [redacted]\n", b"e [redacted] fine\n", b"o \n", b"no record\n"),
+        ]
+
+    def test_is_the_same_where_there_is_no_secret_in_it(self, tmp_path: Path) -> None:
+        log = tmp_path / "output.log"
+        log.write_bytes(b"".join(b"1700000000000 %c line %d\n" % ("oe"[n % 2].encode(), n) for n in range(40_000)))
+        assert b"".join(Redactor(["hunter2"]).log(log)) == log.read_bytes()
+
+
+class TestRedactedLines:
+    def test_waits_for_the_rest_of_a_secret(self) -> None:
+        lines = Redactor(["hunter2-hunter3"]).lines()
+        assert lines.feed("it is hunter2") == []
+        assert lines.feed("-hunter3, he said") == ["it is [redacted]", "[redacted], he said"]
+        assert lines.feed("on") == ["on"]
+
+    def test_waits_no_longer_than_it_may_be_one(self) -> None:
+        lines = Redactor(["hunter2-hunter3"]).lines()
+        assert lines.feed("the hunt") == []
+        assert lines.feed("is over") == ["the hunt", "is over"]
+        assert lines.feed("the hunt") == []
+        assert lines.flush() == ["the hunt"]
+
+    def test_hides_what_it_has_of_a_secret_when_it_can_not_wait(self) -> None:
+        lines = Redactor(["hunter2-hunter3"]).lines()
+        assert lines.feed("it is hunt") == []
+        assert lines.feed("er2-") == []
+        assert lines.flush() == ["it is [redacted]", "[redacted]"]
+        assert lines.feed("hunter3, he said") == ["[redacted], he said"]
+
+    def test_remembers_a_beginning_that_was_too_short_to_wait_for(self) -> None:
+        lines = Redactor(["hunter2-hunter3"]).lines()
+        assert lines.feed("hu") == ["hu"]
+        assert lines.feed("nter2-hunter3!") == ["[redacted]!"]
+
+    @given(width=st.integers(4, 60))
+    def test_hides_what_is_wrapped(self, width: int) -> None:
+        secret = "0123456789abcdefghijklmnopqrstuvwxyz" * 2
+        lines = Redactor([secret]).lines()
+        wrapped = textwrap.wrap(base64.b64encode(secret.encode()).decode(), width)
+        said = [line for part in wrapped for line in lines.feed(part)] + lines.flush()
+        assert len(said) == len(wrapped)
+        assert set("".join(said).replace("[redacted]", "")) == set()
+
+
+class TestIsIn:
+    def test_finds_a_secret_across_the_blocks_that_are_read(self) -> None:
+        redactor = Redactor(["hunter2-hunter3"])
+        for before in (0, (1 << 20) - 5, (1 << 20) + 5, 3 << 20):
+            assert redactor.is_in(io.BytesIO(b"x" * before + b"hunter2-\nhunter3" + b"x" * 100))
+        assert not redactor.is_in(io.BytesIO(b"x" * (1 << 21)))
+        assert not Redactor([]).is_in(io.BytesIO(b"x"))

@@ -1,0 +1,107 @@
+"""What is left on a machine: archived, removed, listed; within bounds."""
+
+import shutil
+import subprocess
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from runners import kill
+from schedules.execution import Wish
+from schedules.models import Repository, Session
+from schedules.sweeping import reap_workspaces, sweep, workspaces_on_disk
+from schedules.workplace import kept_checkouts, session_folder
+from tests.schedules.places import make_shop, queue_script, run_script, run_session, use_folders_that_keep
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _folders(settings: Settings, tmp_path: Path) -> None:
+    use_folders_that_keep(settings, tmp_path)
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Repository:
+    return make_shop(tmp_path, workspaces=Repository.Workspaces.WARM)
+
+
+def leave_behind(repository: Repository) -> Session:
+    """A session whose worker and shim are gone, with a commit and an uncommitted file in its checkout."""
+    script = "echo a > a; git add a; git commit -qm Work; echo b > b; echo ready; sleep 60"
+    began = time.monotonic()
+
+    def leave() -> Wish:
+        return "detach" if time.monotonic() > began + 0.7 else ""
+
+    session = run_session(queue_script(script, repository), wish=leave)
+    kill(session_folder(session.pk))
+    return session
+
+
+def states() -> list[tuple[str, int | None, str]]:
+    return [(one.state, one.session, one.repository) for one in workspaces_on_disk(now=timezone.now())]
+
+
+def test_live_leftover_and_kept_ones_are_listed_with_their_sizes(warm: Repository) -> None:
+    before = run_script("true", warm)
+    session = leave_behind(warm)
+    assert states() == [("live", session.pk, "shop")]
+    Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
+    assert states() == [("leftover", session.pk, "shop")]
+    after = run_script("true", warm)
+    assert sorted(states()) == [("kept", after.pk, "shop"), ("leftover", session.pk, "shop")]
+    assert all(one.bytes > 1000 for one in workspaces_on_disk(now=timezone.now()))
+    assert before.pk < session.pk
+
+
+def test_a_leftover_is_kept_as_a_patch_and_a_bundle_of_its_commits(warm: Repository, tmp_path: Path) -> None:
+    session = leave_behind(warm)
+    Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
+    ((reaped,), _) = reap_workspaces(now=timezone.now())
+    assert (reaped.name, reaped.error) == (str(session.pk), "")
+    assert reaped.bytes > 1000
+    folder = tmp_path / "sessions" / "reaped"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{session.pk}.bundle", f"{session.pk}.patch"]
+    shutil.rmtree(tmp_path / "repositories")  # all that is needed is in the bundle, and with the forge
+    branch = f"refs/heads/rota/{session.schedule.name}/{session.run_id}-1"
+    fetch = ["git", "fetch", "--quiet", str(folder / f"{session.pk}.bundle"), f"{branch}:refs/heads/work"]
+    subprocess.run(fetch, cwd=tmp_path / "shop", check=True)
+    log = subprocess.run(
+        ["git", "log", "--format=%s", "main..work"], cwd=tmp_path / "shop", check=True, capture_output=True, text=True
+    )
+    assert log.stdout.splitlines() == ["Keep what the session left uncommitted", "Work"]
+    assert states() == []
+
+
+def test_a_young_workspace_of_another_database_is_not_touched(warm: Repository, tmp_path: Path) -> None:
+    session = leave_behind(warm)
+    session.run.delete()
+    reap_workspaces(now=timezone.now())
+    assert states() == [("live", session.pk, "")]
+    reap_workspaces(now=timezone.now() + timedelta(days=2))
+    assert states() == []
+    assert (tmp_path / "sessions" / "reaped" / f"{session.pk}.patch").exists()
+
+
+def test_kept_checkouts_go_with_age_size_and_their_repositorys_wish(warm: Repository, settings: Settings) -> None:
+    run_script("true", warm)
+    sweep(now=timezone.now())
+    assert len(kept_checkouts().listed()) == 1
+    sweep(now=timezone.now() + settings.ROTA_WORKSPACES_MAX_AGE + timedelta(minutes=1))
+    assert kept_checkouts().listed() == []
+
+    run_script("true", warm)
+    settings.ROTA_WORKSPACES_MAX_BYTES = 10
+    sweep(now=timezone.now())
+    assert kept_checkouts().listed() == []
+
+    settings.ROTA_WORKSPACES_MAX_BYTES = 10**9
+    run_script("true", warm)
+    Repository.objects.update(workspaces=Repository.Workspaces.FRESH)
+    sweep(now=timezone.now())
+    assert kept_checkouts().listed() == []
