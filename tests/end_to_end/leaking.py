@@ -6,6 +6,7 @@ python leaking.py FOLDER SEEN    the session writes what it saw below SEEN, and 
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import django
@@ -26,8 +27,8 @@ LOOK = r"""
 for process in /proc/[0-9]*; do
   tr '\0' '\n' < "$process/environ"
   tr '\0' ' ' < "$process/cmdline"
-  grep -a -o 'canary-[a-z-]*' "$process/mem"
-  for file in "$process"/fd/*; do head -c 100000 "$file"; done
+  cat "$process/maps"
+  for file in "$process"/fd/*; do [ -f "$file" ] && [ "${process#/proc/}" != $$ ] && head -c 100000 "$file"; done
 done > "$SEEN/processes" 2> "$SEEN/refused"
 env > "$SEEN/own"
 cat "$ROTA_ENV_FILE_OF_OTHERS" > "$SEEN/files"
@@ -46,6 +47,7 @@ def main(folder: Path, seen: Path) -> None:
         name="curious",
         runner="script",
         argv=["sh", "-c", LOOK],
+        timeout=timedelta(seconds=20),
         secrets=["TOKEN", "GIVEN"],
         environment={"SEEN": str(seen), "ROTA_ENV_FILE_OF_OTHERS": str(folder / ".env")},
     )

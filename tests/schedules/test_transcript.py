@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from runners import Event, Redactor
+from runners.base import EventKind
 from schedules.models import Session
 from schedules.transcript import FIRST_OF_PROCESS, MOST_EVENTS, MOST_TEXT, Transcript, storable
 
@@ -98,7 +99,7 @@ def test_what_it_returns_has_no_secrets(transcript: Transcript) -> None:
     assert "hunter2" not in f"{told.text} {told.data}"
 
 
-def lines(*said: tuple[str, str]) -> list[Event]:
+def lines(*said: tuple[EventKind, str]) -> list[Event]:
     return [Event(kind=kind, at_ms=1000 + number, text=text) for number, (kind, text) in enumerate(said)]
 
 
