@@ -6,7 +6,6 @@ import os
 import pwd
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,10 +55,11 @@ def unprivileged() -> dict[str, Any]:
 
 
 def environment(folder: Path) -> dict[str, str]:
+    packages = [entry for entry in sys.path if entry and not entry.startswith(f"{sys.base_prefix}/lib")]
     return {
         "PATH": os.defpath,
         "HOME": str(folder),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *packages]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "ROTA_VAR": str(folder / "var"),

@@ -125,7 +125,8 @@ def test_what_waits_comes_in_its_order_when_nothing_follows() -> None:
 
 def test_a_reader_does_not_wait_for_long() -> None:
     transcript = Transcript(Session(pk=1), Redactor(["hunter2-secret"]), next_seq=1)
-    assert transcript.add(lines(("stderr", "it is hunter2"), *[("text", "on")] * 19)) == []
+    on: list[tuple[EventKind, str]] = [("text", "on")] * 19
+    assert transcript.add(lines(("stderr", "it is hunter2"), *on)) == []
     known = transcript.add(lines(("text", "and on")))
     assert [event.text for event in known] == ["it is [redacted]", *["on"] * 19, "and on"]
     assert [event.text for event in transcript.add(lines(("stderr", "-secret!")))] == ["[redacted]!"]
