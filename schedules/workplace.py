@@ -145,8 +145,14 @@ class Workplace:
         return self._keep_changes()
 
     def clear(self) -> None:
-        """Remove HOME, the checkout and what was printed: what is worth keeping is kept, or was never made."""
+        """Remove HOME, the checkout and what was printed: what is worth keeping is kept, or was never made.
+
+        The checkout first: should it stay, the sweep that keeps its work must know what it may not tell.
+        """
+        self._clear_checkout()
         remove_raw(self.folder)
+
+    def _clear_checkout(self) -> None:
         repository = self._session.repository
         if repository and self._archived and repository.workspaces == Repository.Workspaces.WARM:
             obstacle = kept_checkouts().give(self._checkout_folder, slug=repository.slug)

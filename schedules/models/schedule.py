@@ -61,17 +61,6 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """
         list(self.select_for_update(of=("self",)).values_list("pk"))
 
-    def pause(self, *, by: str, reason: str, now: datetime) -> int:
-        """Take active schedules off the rota. Returns how many were active. Open sessions: see `steering.pause`."""
-        return self.filter(status=Schedule.Status.ACTIVE).update(
-            status=Schedule.Status.PAUSED,
-            status_reason=reason,
-            status_by=by,
-            status_at=now,
-            next_run_at=None,
-            due_at=None,
-        )
-
 
 class Schedule(models.Model):
     """An agent, script or function on the rota.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
+from schedules import steering
 from schedules.manifests import Applied, ManifestError, apply, read
 from schedules.models import Command, Repository, Schedule
 from tests.schedules.factories import make_command, make_repository, make_schedule
@@ -116,7 +117,7 @@ def test_a_key_that_is_taken_out_goes_back_to_its_default(tmp_path: Path, shop: 
 
 def test_the_status_belongs_to_people(tmp_path: Path, shop: Repository) -> None:
     applied(tmp_path, TEAM, shop)
-    Schedule.objects.filter(name="look").pause(by="bob", reason="holidays", now=NOW)
+    steering.pause(Schedule.objects.filter(name="look"), by="bob", reason="holidays", now=NOW)
 
     applied(tmp_path, TEAM.replace("0 9", "0 7"), shop)
 

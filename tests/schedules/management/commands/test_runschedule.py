@@ -11,7 +11,7 @@ from django.core.management import CommandError
 from django.db import connection
 
 from schedules.models import Run, Schedule, Session, WorkerHeartbeat
-from schedules.steering import cancel_run
+from schedules.steering import cancel_run, pause
 from tests.schedules.factories import make_repository, make_run, make_schedule, make_worker
 from tests.schedules.management.running import Ended, claim, finishing, run, working
 
@@ -291,7 +291,7 @@ def test_policy_refuses_what_overlaps(greeting: Schedule, overlapping: Run) -> N
 
 
 def test_a_paused_schedule_can_be_run_by_hand(greeting: Schedule) -> None:
-    Schedule.objects.filter(pk=greeting.pk).pause(by="bob", reason="holidays", now=NOW)
+    pause(Schedule.objects.filter(pk=greeting.pk), by="bob", reason="holidays", now=NOW)
 
     with working(finishing("succeeded", "ok")):
         assert runschedule("greeting").code == 0

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.management import CommandError
 
+from schedules import steering
 from schedules.models import Schedule
 from tests.schedules.factories import make_command, make_repository, make_run, make_schedule
 from tests.schedules.management.running import Ended, run
@@ -91,7 +92,7 @@ def test_a_schedule_that_was_broken_from_outside_is_listed_all_the_same(briefing
 
 
 def test_a_schedule_is_shown_with_its_settings(briefing: Schedule) -> None:
-    Schedule.objects.filter(pk=briefing.pk).pause(by="bob", reason="holidays", now=NOW)
+    steering.pause(Schedule.objects.filter(pk=briefing.pk), by="bob", reason="holidays", now=NOW)
     make_run(briefing, now=NOW, status="succeeded")
 
     shown = schedule("show", "briefing").out
@@ -122,7 +123,7 @@ def test_next_shows_the_times_in_the_schedules_zone(briefing: Schedule) -> None:
 
 
 def test_next_of_a_paused_schedule_says_that_none_will_run(briefing: Schedule) -> None:
-    Schedule.objects.filter(pk=briefing.pk).pause(by="bob", reason="holidays", now=NOW)
+    steering.pause(Schedule.objects.filter(pk=briefing.pk), by="bob", reason="holidays", now=NOW)
 
     ended = schedule("next", "briefing")
 
