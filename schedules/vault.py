@@ -115,11 +115,11 @@ def delete(name: str, *, by: str) -> bool:
 def values(names: Iterable[str]) -> dict[str, str]:
     """The values of secrets: the table's, or else the environment's. Raises Missing, Unreadable."""
     names = list(names)
-    if lacking := missing(names):
+    rows = dict(Secret.objects.filter(name__in=names).values_list("name", "ciphertext")) if names else {}
+    if lacking := [name for name in names if name not in rows and name not in settings.ROTA_SECRETS]:
         raise Missing(
             f"{', '.join(lacking)}: not set. Set it in the console, or with bin/manage secret set {lacking[0]}."
         )
-    rows = dict(Secret.objects.filter(name__in=names).values_list("name", "ciphertext")) if names else {}
     return {name: _opened(name, rows[name]) if name in rows else settings.ROTA_SECRETS[name] for name in names}
 
 
