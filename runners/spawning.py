@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 
-from runners.privacy import prctl
+from runners.privacy import PR_SET_DUMPABLE, prctl
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def spawn(
             signal.set_wakeup_fd(-1)
             os.setsid()
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # without its shim nobody holds its limits
+            prctl(PR_SET_DUMPABLE, 1)  # as the program will be: what is in /proc/self can be written again
             if os.getppid() != shim:
                 os._exit(127)
             for number in RESET:
