@@ -6,7 +6,9 @@ import argparse
 import getpass
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import IntEnum
@@ -33,6 +35,9 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+_ECHO = 0.5  # seconds in which an interrupt that comes again is the same one
+
+
 class Stop(Exception):
     """The command ends here. The message is for the person who typed it; empty when all is said."""
 
@@ -48,6 +53,26 @@ class ExitingCommand(BaseCommand):
     # They cost seconds (programs, broker), and what a command needs it says itself when it is missing.
     requires_system_checks: tuple[str, ...] = ()
     epilog = ""
+    _interrupted_at = float("-inf")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            super().run_from_argv(argv)
+        finally:  # nothing is left to be interrupted but Python's own end
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _interrupt(self, *_: object) -> None:
+        """Ctrl-C may arrive twice: from the terminal, and from a program in between (`timeout`, `make`, `npm`)."""
+        now = time.monotonic()
+        if now - self._interrupted_at < _ECHO:
+            return
+        self._interrupted_at = now
+        raise KeyboardInterrupt
+
+    def heed_next_interrupt(self) -> None:
+        """Somebody is asked something, and may answer with another Ctrl-C at once."""
+        self._interrupted_at = float("-inf")
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         return super().create_parser(

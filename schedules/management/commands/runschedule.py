@@ -139,6 +139,7 @@ class Command(ExitingCommand):
             return False
         print(f"\nCancel {_named(ids)} too? [y/N] ", end="", file=notices)
         notices.flush()
+        self.heed_next_interrupt()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _tell(self, picture: Picture, stop: Stop, options: Mapping[str, Any]) -> None:
