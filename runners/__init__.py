@@ -18,6 +18,7 @@ from runners.base import (
     Launch,
     Limits,
     Line,
+    Option,
     OptionsInvalid,
     ProcessIdentity,
     Program,
@@ -33,7 +34,11 @@ from runners.base import (
     WorkspaceError,
 )
 from runners.egress import host_problem
-from runners.environment import environment_problems
+from runners.environment import OF_EVERY_SESSION, environment_problems
+from runners.following import read_lines
+from runners.mcp_servers import wanted as mcp_variables
+from runners.model_hosts import unreachable_model
+from runners.postconditions import CHECKS, check_finding, check_folder, check_launch, end_checks, is_begun, read_check
 from runners.privacy import make_private
 from runners.reckoning import is_over_budget, spent
 from runners.redaction import SHORTEST_SECRET, Redactor
@@ -43,11 +48,11 @@ from runners.sandbox import Sandbox
 from runners.sandbox import available as sandbox_obstacle
 from runners.sandbox import wrap as wrap_in_sandbox
 from runners.supervision import (
+    await_end,
     ending_or_died,
     identify,
     is_alive,
     kill,
-    read_lines,
     request_stop,
     start,
 )
@@ -64,12 +69,14 @@ from runners.workspaces import (
     StartPoint,
     Workspace,
     archive,
+    check_branch,
     check_url,
     default_branch,
     diff_text,
     find_start,
     is_folder,
     leftover_of,
+    plain_errors,
     prepare,
     probe,
     reap,
@@ -79,6 +86,8 @@ from runners.workspaces import (
 )
 
 __all__ = [
+    "CHECKS",
+    "OF_EVERY_SESSION",
     "SHORTEST_SECRET",
     "Archive",
     "Asked",
@@ -96,6 +105,7 @@ __all__ = [
     "Launch",
     "Limits",
     "Line",
+    "Option",
     "OptionsInvalid",
     "Probe",
     "ProcessIdentity",
@@ -119,24 +129,34 @@ __all__ = [
     "WorkspaceError",
     "add_event",
     "archive",
+    "await_end",
+    "check_branch",
+    "check_finding",
+    "check_folder",
+    "check_launch",
     "check_url",
     "default_branch",
     "diff_text",
+    "end_checks",
     "ending_or_died",
     "environment_problems",
     "find_start",
     "host_problem",
     "identify",
     "is_alive",
+    "is_begun",
     "is_folder",
     "is_over_budget",
     "kill",
     "leftover_of",
     "load_runner",
     "make_private",
+    "mcp_variables",
     "missing_programs",
+    "plain_errors",
     "prepare",
     "probe",
+    "read_check",
     "read_lines",
     "reap",
     "remove",
@@ -146,6 +166,7 @@ __all__ = [
     "size",
     "spent",
     "start",
+    "unreachable_model",
     "waiting",
     "wrap_in_sandbox",
 ]

@@ -24,7 +24,8 @@ class Product:
     """An agent program: its name for people, and how it tells its version when it is asked with `--version`."""
 
     name: str
-    minimum: Version
+    minimum: Version  # an older one is refused
+    tried: Version  # the oldest one that the tests ran with: what is between the two may work
     version: re.Pattern[str]  # matches the beginning of what it prints; its groups are numbers
     environment: Mapping[str, str] = field(default_factory=dict)  # beside PATH and HOME; nothing of ours
 
@@ -41,7 +42,10 @@ class Product:
         if version < self.minimum:
             least = _dotted(self.minimum)
             raise ProgramMissing(f"{file} is {self.name} {_dotted(version)}; Rota needs {least} or newer.")
-        return Program(path=str(file), version=_dotted(version))
+        remark = ""
+        if version < self.tried:
+            remark = f"{self.name} {_dotted(version)} is older than {_dotted(self.tried)}, the oldest that was tried."
+        return Program(path=str(file), version=_dotted(version), remark=remark)
 
 
 @lru_cache(maxsize=16)

@@ -86,7 +86,7 @@ EventKind = Literal[
     "tool_use",  # data = {id, name, input (capped)}
     "tool_result",  # data = {id, is_error}
     "usage",  # one line of an answer; data: see `runners.verdict`
-    "rate_limit",  # data = {status, resets_at}
+    "rate_limit",  # data = {status, resets_at}; see `runners.verdict`
     "output",  # a line of a script or function
     "stderr",
     "error",  # the program's own report of a fault
@@ -270,7 +270,10 @@ class Tally:
     errors: list[str] = field(default_factory=list)  # the last few, standard error among them
     fault: str = ""  # the program's word for a fault it has not recovered from: rate_limit, authentication_failed, …
     denied: list[str] = field(default_factory=list)  # tools that were asked for and refused
+    mcp_servers: dict[str, str] | None = None  # name → how it is, `connected` say; None: the program does not tell
+    plugin_faults: list[str] = field(default_factory=list)
     rate_limit_resets_at: int | None = None  # Unix seconds
+    rate_limit_model: str = ""  # the limit is of this model alone, such as opus; empty: of all
     answers: set[str] = field(default_factory=set)  # ids of the answers counted so far
     events: int = 0
 
@@ -292,23 +295,38 @@ class SessionResult:
     cost_usd: float = 0.0
     cost_source: CostSource = ""
     denied: Sequence[str] = ()
+    structured: Any = None  # the result as JSON, where the schedule's schema asked for it; see `runners.structured`
     resets_at: int | None = None  # Unix seconds: before then a rate limit makes it pointless to try again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A program that a runner would start: its absolute path and the version it reports."""
+    """A program that a runner would start: its absolute path and the version it reports.
+
+    `remark`: what is to be known of that version, such as that it is older than those that were tried.
+    """
 
     path: str
     version: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option that a runner takes. `choices`: the only values of it, or entries of a list; empty: any."""
+
+    choices: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()  # some of the many values that it may have
 
 
 class Runner(Protocol):
     """One kind of session. Stateless; made without arguments; named in the setting ROTA_RUNNERS."""
 
     name: ClassVar[str]
+    options: ClassVar[Mapping[str, Option]]  # that it takes, by their names; any other that says something is refused
     is_agent: ClassVar[bool]  # talks to a model: has turns, tokens, cost, and can be rehearsed
     credentials: ClassVar[tuple[str, ...]]  # names of the credentials that its program reads from its environment
+    provider: ClassVar[str]  # whose service its agent asks, such as anthropic: they share a quota. Empty: nobody's
 
     def problems(self, options: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with a schedule's options: field name → what to do. Empty when all is well."""
@@ -317,7 +335,11 @@ class Runner(Protocol):
         """The program it would start, or None where a session brings its own. Raises ProgramMissing."""
 
     def launch(self, spec: SessionSpec) -> Launch:
-        """How to start this session. Raises OptionsInvalid, ProgramMissing."""
+        """How to start this session. Raises OptionsInvalid, ProgramMissing.
+
+        With a `spec.conversation` the session goes on with it, under its own `agent_session_id`, and leaves the file as
+        it is. A runner that keeps none raises OptionsInvalid at `conversation`: nothing is begun without what went on.
+        """
 
     def read(self, line: Line) -> list[Event]:
         """What one line means. Never raises: what it does not know becomes `output` or `stderr`."""
@@ -326,4 +348,7 @@ class Runner(Protocol):
         """The verdict. What is unknown is `failed`. It may read what the program left in `spec.folder`."""
 
     def conversation(self, spec: SessionSpec) -> Conversation | None:
-        """The file that a later session can go on from, where there is one. Called before HOME is removed."""
+        """The file that a later session can go on from, where there is one. Called before HOME is removed.
+
+        Always None where sessions stand alone, as those of scripts and functions do: see `runners.one_shot`.
+        """

@@ -14,11 +14,11 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from runners import claude_stream, rehearsal, rehearsals, verdict
+from runners import claude_options, claude_stream, mcp_servers, plugins, rehearsal, rehearsals, verdict
 from runners.agent_programs import NOWHERE, Product
 from runners.base import (
     AnswerRule,
@@ -27,31 +27,24 @@ from runners.base import (
     Event,
     Launch,
     Line,
+    Option,
     OptionsInvalid,
     Program,
     SessionResult,
     SessionSpec,
     Tally,
 )
-from runners.environment import session_environment
-from runners.rehearsals import exercise
-from runners.scripted_model import ScriptInvalid
+from runners.environment import OF_EVERY_SESSION, session_environment
+from runners.rehearsals import exercise, made_up
 
 MINIMUM_VERSION: Final = (2, 1, 248)  # the first one that honours `client_composed`
+TRIED_VERSION: Final = (2, 1, 327)
 CONFIG_FOLDER: Final = ".claude"
 PROMPT_FILE: Final = "prompt.jsonl"
+STRUCTURED: Final = "StructuredOutput"  # the tool by which a model gives a result that keeps to a schema
 REHEARSAL_FILE: Final = "rehearsal.json"
 CONVERSATION_BYTES: Final = 64 * 1024 * 1024
-SYSTEM_PROMPT_BYTES: Final = 100_000  # one argument of a program can't be longer than 128 KiB
-
-PERMISSION_MODES: Final = ("dontAsk", "acceptEdits", "plan", "auto")
-REFUSED_MODES: Final[Mapping[str, str]] = {
-    "bypassPermissions": "It lets the agent do anything on this machine as the worker's user. "
-    "Use dontAsk and name what is allowed under allowed tools.",
-    "manual": "It asks a person, and nobody is there. Use dontAsk.",
-    "default": "It asks a person, and nobody is there. Use dontAsk.",
-}
-SETTING_SOURCES: Final = ("user", "project", "local")
+MCP_FILE: Final = "mcp-servers.json"
 
 # Of no use where nobody watches and the workspace is gone afterwards, or reaching out of the session.
 UNATTENDED: Final = ("ScheduleWakeup", "ListAgents", "SendMessage", "EnterWorktree", "ExitWorktree")
@@ -82,6 +75,7 @@ QUIET: Final[Mapping[str, str]] = {
 PRODUCT: Final = Product(
     name="Claude Code",
     minimum=MINIMUM_VERSION,
+    tried=TRIED_VERSION,
     version=re.compile(r"(\d+)\.(\d+)\.(\d+)"),
     environment={"CLAUDE_CONFIG_DIR": NOWHERE, **QUIET},
 )
@@ -94,13 +88,12 @@ ANSWERS: Final = AnswerRule(
     but={"message.model": claude_stream.SYNTHETIC},
 )
 
-_MODEL = re.compile(r"[A-Za-z0-9][\w.:/@\[\]-]*")
-_TOOL_RULE = re.compile(r"[A-Za-z][\w.:-]*\*?(\([^\n]+\))?")
-
 
 class ClaudeRunner:
     name: ClassVar[str] = "claude"
+    options: ClassVar[Mapping[str, Option]] = claude_options.OPTIONS
     is_agent: ClassVar[bool] = True
+    provider: ClassVar[str] = "anthropic"
     credentials: ClassVar[tuple[str, ...]] = (
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_BASE_URL",
@@ -109,8 +102,7 @@ class ClaudeRunner:
     )
 
     def problems(self, options: Mapping[str, Any]) -> dict[str, str]:
-        found = (check(options) for check in _CHECKS)
-        return {field: text for problems in found for field, text in problems.items()}
+        return claude_options.problems(options)
 
     def program(self, path: str = "") -> Program:
         """The given program, else the one that the `claude-agent-sdk` wheel carries, else the one on PATH."""
@@ -124,8 +116,11 @@ class ClaudeRunner:
         if problems:
             raise OptionsInvalid(problems)
         program = self.program(spec.program).path
-        argv = [program, *_arguments(spec)]
+        added = _plugins(spec)
+        argv = [program, *_arguments(spec), *(f"--plugin-dir={folder}" for folder in added)]
         files = {PROMPT_FILE: _message(spec.prompt)}
+        if servers := spec.options.get("mcp_servers"):
+            files[MCP_FILE] = json.dumps({"mcpServers": servers}).encode()
         if spec.conversation:
             files[str(_conversation_path(spec))] = _without_costs(spec.conversation.file)
         extra = {**QUIET, **_fallback_variables(spec.options), **spec.environment, **_own_variables(spec)}
@@ -140,7 +135,7 @@ class ClaudeRunner:
             result_type="result",
             answers=ANSWERS,
             stdin_file=PROMPT_FILE,
-            reads=(program,),
+            reads=(program, *map(str, added), *mcp_servers.absolute_commands(spec.options.get("mcp_servers"))),
         )
 
     def read(self, line: Line) -> list[Event]:
@@ -195,8 +190,21 @@ def _arguments(spec: SessionSpec) -> Iterator[str]:
         yield f"--max-budget-usd={Decimal(str(options['max_budget_usd'])):f}"
     if options.get("append_system_prompt"):
         yield f"--append-system-prompt={options['append_system_prompt']}"
+    if options.get("effort"):
+        yield f"--effort={options['effort']}"
+    if options.get("agents"):
+        yield f"--agents={json.dumps(options['agents'])}"
+    if options.get("json_schema"):
+        yield f"--json-schema={json.dumps(options['json_schema'])}"
     yield f"--setting-sources={','.join(options.get('setting_sources') or ())}"
+    if options.get("mcp_servers"):
+        yield f"--mcp-config={spec.home / MCP_FILE}"
     yield "--strict-mcp-config"
+
+
+def _plugins(spec: SessionSpec) -> list[Path]:
+    named, folders = spec.options.get("plugins") or (), spec.options.get("plugin_folders") or ()
+    return plugins.found(named, workspace=spec.workspace, folders=folders)
 
 
 def _in_workspace(rules: Sequence[str]) -> list[str]:
@@ -251,11 +259,16 @@ def _script(spec: SessionSpec) -> object:
         edits=spec.options.get("permission_mode") == "acceptEdits",
         workspace=spec.workspace,
     )
-    return rehearsals.asking_for(asked, most_turns=spec.options.get("max_turns"))
+    script = rehearsals.asking_for(asked, most_turns=spec.options.get("max_turns"))
+    if schema := spec.options.get("json_schema"):
+        script["turns"].append([{"type": "tool_use", "name": STRUCTURED, "input": made_up.value_for(schema)}])
+    return script
 
 
 def _spec_problems(spec: SessionSpec) -> dict[str, str]:
     problems = {}
+    if unset := mcp_servers.wanted(spec.options.get("mcp_servers")) - {*spec.environment, *OF_EVERY_SESSION}:
+        problems["mcp_servers"] = f"{', '.join(sorted(unset))}: is not in the session's environment."
     if not spec.prompt.strip():
         problems["prompt"] = "There is nothing to ask the agent: the prompt is empty."
     if not _is_uuid(spec.agent_session_id):
@@ -272,86 +285,3 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
-
-
-def _model_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    problems = {}
-    model, fallback = options.get("model") or "", options.get("fallback_model") or ""
-    if not model:
-        problems["model"] = "Name a model: an alias such as haiku, sonnet or opus, or a full model id."
-    elif not isinstance(model, str) or not _MODEL.fullmatch(model) or model == "default":
-        problems["model"] = f"{model!r} is no model's name. Use an alias such as haiku, or a full model id."
-    if fallback and (not isinstance(fallback, str) or not _MODEL.fullmatch(fallback)):
-        problems["fallback_model"] = f"{fallback!r} is no model's name."
-    elif fallback and str(fallback).lower() == str(model).lower():
-        problems["fallback_model"] = "It is the same as the model. Name another one, or none."
-    return problems
-
-
-def _mode_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    mode = options.get("permission_mode") or "dontAsk"
-    if mode in REFUSED_MODES:
-        return {"permission_mode": REFUSED_MODES[mode]}
-    if mode not in PERMISSION_MODES:
-        return {"permission_mode": f"{mode!r} is none of {', '.join(PERMISSION_MODES)}."}
-    if mode == "plan" and options.get("model") == "haiku":
-        return {"model": "In plan mode Claude Code asks Sonnet when it is given `haiku`. Use a full model id."}
-    return {}
-
-
-def _tool_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    problems = {}
-    for field in ("allowed_tools", "disallowed_tools"):
-        rules = options.get(field) or ()
-        if not isinstance(rules, list | tuple):
-            problems[field] = "Give a list, for example Read, Edit, Bash(git log:*)."
-        elif wrong := [str(rule) for rule in rules if not _is_rule(rule)]:
-            problems[field] = f"Not a tool or a rule such as Bash(git log:*): {', '.join(wrong)}"
-    return problems
-
-
-def _is_rule(rule: object) -> bool:
-    if not isinstance(rule, str) or not _TOOL_RULE.fullmatch(rule):
-        return False
-    depth = 0
-    for character in rule:
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def _limit_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    problems = {}
-    turns, budget = options.get("max_turns"), options.get("max_budget_usd")
-    if turns is not None and (not isinstance(turns, int) or isinstance(turns, bool) or turns < 1):
-        problems["max_turns"] = "Give a whole number, 1 or more, or nothing for no cap."
-    if budget is not None and not _is_positive(budget):
-        problems["max_budget_usd"] = "Give an amount in US dollars above 0, or nothing for no cap."
-    return problems
-
-
-def _is_positive(amount: object) -> bool:
-    try:
-        value = Decimal(str(amount))
-    except InvalidOperation:
-        return False
-    return value.is_finite() and value > 0
-
-
-def _other_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    problems = {}
-    sources = options.get("setting_sources") or ()
-    if not isinstance(sources, list | tuple) or (set(sources) - set(SETTING_SOURCES)):
-        problems["setting_sources"] = f"Give a list of {', '.join(SETTING_SOURCES)}, or none."
-    prompt = options.get("append_system_prompt") or ""
-    if not isinstance(prompt, str) or "\0" in prompt or len(prompt.encode()) > SYSTEM_PROMPT_BYTES:
-        problems["append_system_prompt"] = f"Give a text of at most {SYSTEM_PROMPT_BYTES // 1000} kB."
-    try:
-        rehearsals.script(options.get("rehearsal_script") or [])
-    except ScriptInvalid as error:
-        problems["rehearsal_script"] = str(error)
-    return problems
-
-
-_CHECKS: Final = (_model_problems, _mode_problems, _tool_problems, _limit_problems, _other_problems)

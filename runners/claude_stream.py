@@ -21,6 +21,7 @@ from runners.reckoning import tokens_in
 SYNTHETIC: Final = "<synthetic>"  # the model of an answer that the program made up itself
 
 _YEAR_2200 = 7_258_118_400
+_FAMILIES: Final = frozenset({"haiku", "opus", "sonnet"})  # of models that have a limit of their own
 
 # Frames of these kinds say nothing that a person watching or the verdict needs.
 _IGNORED = frozenset({"stream_event", "tool_progress", "keep_alive", "tool_use_summary", "prompt_suggestion"})
@@ -69,6 +70,10 @@ def _init(line: Line, frame: Mapping[str, Any]) -> list[Event]:
         "agent_session_id": _text_of(frame, "session_id"),
         "version": _text_of(frame, "claude_code_version"),
         "permission_mode": _text_of(frame, "permissionMode"),
+        "mcp_servers": {
+            _text_of(server, "name"): _text_of(server, "status") for server in _objects(frame, "mcp_servers")
+        },
+        "plugin_faults": [_text_of(fault, "message") for fault in _objects(frame, "plugin_errors")],
     }
     return [_event("init", line, f"Claude Code {data['version']} with {data['model']}", data)]
 
@@ -169,11 +174,14 @@ def _rate_limit(line: Line, frame: Mapping[str, Any]) -> list[Event]:
     info = frame.get("rate_limit_info")
     info = info if isinstance(info, dict) else {}
     resets_at = int(_number(info, "resetsAt"))
+    family = _text_of(info, "rateLimitType").removeprefix("seven_day_")
     data = {
         "status": _text_of(info, "status"),
         "resets_at": resets_at if 0 < resets_at < _YEAR_2200 else None,
         "window": _text_of(info, "rateLimitType"),
         "utilization": _number(info, "utilization"),
+        "overage": bool(info.get("isUsingOverage")),
+        "model": family if family in _FAMILIES else "",
     }
     window = _text_of(info, "rateLimitType").replace("_", " ") or "rate"
     text = f"The {window} limit: {_text_of(info, 'status').replace('_', ' ')}"
@@ -196,6 +204,7 @@ def _result(line: Line, frame: Mapping[str, Any]) -> list[Event]:
             if isinstance(denial, dict)
         ],
         **_spent(frame),
+        **({"structured": frame["structured_output"]} if "structured_output" in frame else {}),
     }
     errors = frame.get("errors")
     events = [_event("error", line, str(e)) for e in errors] if isinstance(errors, list) else []
@@ -251,6 +260,13 @@ _SYSTEM_READERS: Final[Mapping[str, _Reader]] = {
     "task_started": _task,
     "task_notification": _task,
 }
+
+
+def _objects(frame: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Those of a list, the first few."""
+    given = frame.get(key)
+    listed: list[Any] = given[:100] if isinstance(given, list) else []
+    return [each for each in listed if isinstance(each, dict)]
 
 
 def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from runners import codex_rollout, codex_stream, rehearsal, rehearsals, verdict
+from runners import codex_options, codex_rollout, codex_stream, mcp_servers, rehearsal, rehearsals, structured, verdict
 from runners.agent_programs import NOWHERE, Product
 from runners.base import (
     Conversation,
@@ -27,6 +27,7 @@ from runners.base import (
     Event,
     Launch,
     Line,
+    Option,
     OptionsInvalid,
     Program,
     SandboxUnavailable,
@@ -34,10 +35,12 @@ from runners.base import (
     SessionSpec,
     Tally,
 )
-from runners.environment import session_environment
-from runners.scripted_model import ScriptInvalid
+from runners.codex_options import MODES
+from runners.environment import OF_EVERY_SESSION, session_environment
+from runners.rehearsals import made_up
 
 MINIMUM_VERSION: Final = (0, 160, 0)  # 0.150 keeps no record of each answer of the model
+TRIED_VERSION: Final = (0, 169, 0)
 # Not below TMPDIR: in a temporary folder Codex lays no `apply_patch` for its commands. The agent can't write there.
 CONFIG_FOLDER: Final = ".codex"
 CONFIG_FILE: Final = f"{CONFIG_FOLDER}/config.toml"  # Codex wants the folder to be there
@@ -45,27 +48,10 @@ PROMPT_FILE: Final = "prompt.txt"
 SCHEMA_FILE: Final = "result-schema.json"
 REHEARSAL_FILE: Final = "rehearsal.json"
 CONVERSATION_BYTES: Final = 64 * 1024 * 1024
-INSTRUCTIONS_BYTES: Final = 100_000  # one argument of a program can't be longer than 128 KiB
 PROMPT_LENGTH: Final = 1_048_576  # characters; Codex takes no more
 SKILL_DEPTH: Final = 6  # of folders; Codex looks no deeper
 SKILL_FOLDERS: Final = 10_000
 OPENAI: Final = "https://api.openai.com/v1"
-
-# Permission mode → what its sandbox lets a command write. It reads all that the worker's user can read, and has no
-# network. What it refuses is refused: nobody is asked.
-MODES: Final[Mapping[str, str]] = {
-    "dontAsk": "workspace-write",
-    "acceptEdits": "workspace-write",
-    "plan": "read-only",
-}
-# Options of a schedule that Codex has nothing for → what to do.
-NOT_KNOWN: Final[Mapping[str, str]] = {
-    "fallback_model": "Codex takes no other model than the one it is given. Leave this empty.",
-    "allowed_tools": "Codex knows no list of tools: the permission mode says what it may write. Leave this empty.",
-    "disallowed_tools": "Codex knows no list of tools: the permission mode says what it may write. Leave this empty.",
-    "max_turns": "Codex knows no cap on turns. Leave this empty, and limit the session's time.",
-    "max_budget_usd": "Codex does not reckon what it spends. Leave this empty, and limit the session's time.",
-}
 
 # What holds in every session, whatever a repository's own settings say.
 HELD: Final[Mapping[str, Any]] = {
@@ -107,6 +93,7 @@ UNTRUSTED: Final[Mapping[str, Any]] = {
 PRODUCT: Final = Product(
     name="Codex",
     minimum=MINIMUM_VERSION,
+    tried=TRIED_VERSION,
     version=re.compile(r"codex-cli (\d+)\.(\d+)\.(\d+)"),
     environment={"CODEX_HOME": NOWHERE},
 )
@@ -117,19 +104,19 @@ OF_THE_STREAM: Final = (
     "events",
 )
 
-_MODEL = re.compile(r"[A-Za-z0-9][\w.:/-]*")
+
+_UNEQUIPPED: Final = re.compile("required MCP servers failed")
 
 
 class CodexRunner:
     name: ClassVar[str] = "codex"
+    options: ClassVar[Mapping[str, Option]] = codex_options.OPTIONS
     is_agent: ClassVar[bool] = True
-    credentials: ClassVar[tuple[str, ...]] = ("CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+    provider: ClassVar[str] = "openai"
+    credentials: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL")
 
     def problems(self, options: Mapping[str, Any]) -> dict[str, str]:
-        found = {field: text for field, text in NOT_KNOWN.items() if options.get(field)}
-        for check in _CHECKS:
-            found |= check(options)
-        return found
+        return codex_options.problems(options)
 
     def program(self, path: str = "") -> Program:
         """The given program, else the one on PATH; instead of npm's script, the program that the script starts."""
@@ -160,7 +147,7 @@ class CodexRunner:
             files=files,
             result_type="turn.completed",
             stdin_file=PROMPT_FILE,
-            reads=(_package(program),),
+            reads=(_package(program), *mcp_servers.absolute_commands(spec.options.get("mcp_servers"))),
         )
 
     def read(self, line: Line) -> list[Event]:
@@ -171,7 +158,10 @@ class CodexRunner:
         earlier = spec.conversation.file if spec.conversation else None
         files = codex_rollout.find(spec.home / CONFIG_FOLDER)
         told = codex_rollout.account(files, thread=tally.agent_session_id, earlier=earlier)
-        result = verdict.judge(ending, _completed(tally, told), spec.options, rehearse=spec.rehearse)
+        whole = _structured(_completed(tally, told), spec)
+        result = verdict.judge(ending, whole, spec.options, rehearse=spec.rehearse)
+        if result.reason == "no_result" and (said := next(filter(_UNEQUIPPED.search, tally.errors), "")):
+            return replace(result, reason="unequipped", message=said)
         if result.outcome == "succeeded" and told.no_sandbox:
             message = f"Codex could not make the sandbox that it runs commands in: {told.no_sandbox}."
             return replace(result, outcome="failed", reason=SandboxUnavailable.reason, message=message)
@@ -227,6 +217,10 @@ def _settings(spec: SessionSpec) -> Iterator[tuple[str, Any]]:
         yield from UNTRUSTED.items()
     trust = "trusted" if _is_trusted(spec) else "untrusted"
     yield "projects", {str(spec.workspace.resolve()): {"trust_level": trust}}
+    if spec.options.get("effort"):
+        yield "model_reasoning_effort", spec.options["effort"]
+    for name, server in (spec.options.get("mcp_servers") or {}).items():
+        yield f"mcp_servers.{name}", codex_options.mcp_server(server)
     if spec.options.get("append_system_prompt"):
         yield "developer_instructions", spec.options["append_system_prompt"]
     yield "model_provider", "rota"
@@ -300,20 +294,33 @@ def _completed(tally: Tally, told: codex_rollout.Account) -> Tally:
     return whole
 
 
+def _structured(tally: Tally, spec: SessionSpec) -> Tally:
+    """With a schema, the result's text is to be the JSON that it asked for."""
+    if spec.options.get("json_schema") and tally.result:
+        found = structured.parsed(spec.redactor.text(tally.result.text))
+        tally.result = replace(tally.result, data={**tally.result.data, "structured": found})
+    return tally
+
+
 def _script(spec: SessionSpec) -> object:
     """The data of the rehearsal's script: the schedule's own, else one that suits its prompt and permissions."""
     if source := spec.options.get("rehearsal_script"):
         return rehearsals.script(source)
     readable = sorted(file.name for file in spec.workspace.glob("README*") if file.is_file())
-    return rehearsals.default(
+    script = rehearsals.default(
         run_git=(spec.workspace / ".git").exists(),
         write=MODES[spec.options.get("permission_mode") or "dontAsk"] == "workspace-write",
         read=next(iter(readable), ""),
     )
+    if schema := spec.options.get("json_schema"):
+        script["end"] = json.dumps(made_up.value_for(schema))
+    return script
 
 
 def _spec_problems(spec: SessionSpec) -> dict[str, str]:
     problems = {}
+    if unset := mcp_servers.wanted(spec.options.get("mcp_servers")) - {*spec.environment, *OF_EVERY_SESSION}:
+        problems["mcp_servers"] = f"{', '.join(sorted(unset))}: is not in the session's environment."
     if not spec.prompt.strip():
         problems["prompt"] = "There is nothing to ask the agent: the prompt is empty."
     elif len(spec.prompt) > PROMPT_LENGTH:
@@ -330,41 +337,3 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
-
-
-def _model_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    model = options.get("model") or ""
-    if not model:
-        return {"model": "Name a model, such as gpt-6-luna."}
-    if not isinstance(model, str) or not _MODEL.fullmatch(model):
-        return {"model": f"{model!r} is no model's name."}
-    return {}
-
-
-def _mode_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    mode = options.get("permission_mode") or "dontAsk"
-    return {} if mode in MODES else {"permission_mode": f"{mode!r} is none of {', '.join(MODES)}."}
-
-
-def _text_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    text = options.get("append_system_prompt") or ""
-    if not isinstance(text, str) or "\0" in text or len(text.encode()) > INSTRUCTIONS_BYTES:
-        return {"append_system_prompt": f"Give a text of at most {INSTRUCTIONS_BYTES // 1000} kB."}
-    return {}
-
-
-def _other_problems(options: Mapping[str, Any]) -> dict[str, str]:
-    problems = {}
-    sources = options.get("setting_sources") or ()
-    if not isinstance(sources, list | tuple) or set(sources) - {"project"}:
-        problems["setting_sources"] = "Choose project or none: a session of Codex has no other settings to load."
-    if not isinstance(options.get("json_schema") or {}, dict):
-        problems["json_schema"] = "Give a JSON schema, which is an object."
-    try:
-        rehearsals.script(options.get("rehearsal_script") or [])
-    except ScriptInvalid as error:
-        problems["rehearsal_script"] = str(error)
-    return problems
-
-
-_CHECKS: Final = (_model_problems, _mode_problems, _text_problems, _other_problems)

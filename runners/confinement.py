@@ -14,12 +14,12 @@ purpose: each session pays for a shim's memory.
 from __future__ import annotations
 
 import binascii
-import contextlib
 import errno
 import os
 import time
 
 from runners import processes
+from runners.light import suppress
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Confinement:
     def enter(self) -> None:
         """In the process that becomes the program. Raises RuntimeError."""
         os.nice(self._nice)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             _write("/proc/self/oom_score_adj", str(OOM_SCORE))
         if self.cgroup:
             try:
@@ -90,7 +90,7 @@ class Confinement:
     def leave(self) -> None:
         """Nobody is left in it: the cgroup goes."""
         if self.cgroup:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.rmdir(self.cgroup)
 
 
@@ -103,7 +103,7 @@ def clear_cgroup(cgroup: str, folder: str) -> None:
     """End all that is in the cgroup of a session whose shim died, and remove it. No other cgroup is touched."""
     if os.path.basename(cgroup) != cgroup_name(folder):
         return
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         _write(f"{cgroup}/cgroup.kill", "1")
     for _ in range(50):  # until the last of them is gone
         try:
@@ -117,19 +117,19 @@ def clear_cgroup(cgroup: str, folder: str) -> None:
 def _make_cgroup(parent: str, name: str, memory: int | None, tasks: int | None) -> str:
     """Raises OSError; then there is none."""
     path = os.path.join(parent, name)
-    with contextlib.suppress(OSError):  # they may be on already, and not ours to turn on
+    with suppress(OSError):  # they may be on already, and not ours to turn on
         _write(f"{parent}/cgroup.subtree_control", "+memory +pids")
-    with contextlib.suppress(FileExistsError):
+    with suppress(FileExistsError):
         os.mkdir(path, 0o755)
     try:
         if memory is not None:
             _write(f"{path}/memory.max", str(memory))
-            with contextlib.suppress(OSError):  # where the kernel counts no swap
+            with suppress(OSError):  # where the kernel counts no swap
                 _write(f"{path}/memory.swap.max", "0")
         if tasks is not None:
             _write(f"{path}/pids.max", str(tasks))
     except OSError:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.rmdir(path)
         raise
     return path
@@ -170,7 +170,7 @@ def _proportional(pid: int) -> int:
 
 def _read(path: str) -> str:
     """A file of the kernel; empty when its process is gone or somebody else's."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
     return ""
 

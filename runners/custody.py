@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 
 from runners import confinement, processes, recording, spawning
 from runners.answer_lines import AnswerLines
+from runners.light import signal
 from runners.result_lines import ResultLine
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
@@ -60,6 +60,7 @@ class Custody:
         self._streams: dict[int, recording.Stream] = {}
         self._poller = select.poll()
         self._bell = _hang_bell(self._poller)
+        self._born = processes.start_ticks(os.getpid()) or 0
         self._pid = 0
         self._status: int | None = None
         self._childless = False
@@ -88,11 +89,11 @@ class Custody:
             self._attend(self._next_limit() - time.monotonic())
             self._check_limits()
         self._heed_kernel()
-        if self._status is not None:
-            self._attend_until_alone(SETTLE)
-        self.end_tree()
+        if self._status is None or not self._attend_until_alone(SETTLE):
+            self.end_tree()
         self._confinement.leave()
         self._drain()
+        self._heed_disk()
 
     def end_tree(self) -> None:
         """TERM to whoever is left, a grace, then KILL until nobody is."""
@@ -221,6 +222,11 @@ class Custody:
             self._ended_by, self._message = "out_of_memory", sentence
         self._recorder.note("out_of_memory" if self._ended_by == "out_of_memory" else "memory", sentence)
 
+    def _heed_disk(self) -> None:
+        """What could not be kept at the very end: the program's own end is then not the whole truth."""
+        if self._recorder.broken and not self._ended_by:
+            self._ended_by, self._message = "disk_full", f"{self._recorder.broken}."
+
     def _heed_stop_file(self) -> None:
         if reason := self._folder.stop_reason():
             self._end(reason, "It was asked to stop.")
@@ -288,7 +294,7 @@ class Custody:
 
     def _tree(self) -> list[processes.Process]:
         own = os.getpid()
-        return processes.tree([own], marker=self._folder.path, but=[own])
+        return processes.tree([own], marker=self._folder.path, but=[own], since=self._born)
 
     def _alone(self) -> bool:
         return self._childless and not self._tree()
@@ -298,14 +304,16 @@ class Custody:
             for number in numbers:
                 processes.send(process, number)
 
-    def _attend_until_alone(self, seconds: float) -> None:
+    def _attend_until_alone(self, seconds: float) -> bool:
+        """Whether nobody is left after at most so many seconds."""
         until = time.monotonic() + seconds
         while not self._alone():
             left = until - time.monotonic()
             if left <= 0:
-                return
+                return False
             # The end of a child rings the bell; that of one who only carries the marker does not.
             self._attend(min(left, 0.1) if self._childless else left)
+        return True
 
     def _drain(self) -> None:
         """Record what is still in the pipes. Should a stranger hold one open, it is left to him."""

@@ -38,6 +38,9 @@ _GIT = {
 }
 _USER = {"USER": "rota", "LOGNAME": "rota"}
 
+OF_EVERY_SESSION = frozenset({*_UNATTENDED, *_LOCALE, *_GIT, *_USER, "PATH", "HOME", "TMPDIR"})
+"""Names of variables that a session has whatever its schedule says."""
+
 _FOREIGN_CODE = "makes every program of the session load code from elsewhere"
 _OURS = "Rota sets it anew for each session"
 _REFUSED = {

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runners import plain_lines, verdict
+from runners import one_shot, plain_lines, verdict
 from runners.base import (
     Conversation,
     Ending,
     Event,
     Launch,
     Line,
+    Option,
     OptionsInvalid,
     Program,
     SessionResult,
@@ -23,6 +24,7 @@ from runners.base import (
     Tally,
 )
 from runners.environment import session_environment
+from runners.options import not_taken
 
 CALL_FILE = "function.json"  # below HOME
 
@@ -37,11 +39,13 @@ class FunctionRunner:
     """
 
     name: ClassVar[str] = "function"
+    options: ClassVar[Mapping[str, Option]] = dict.fromkeys(("function", "function_path", "arguments"), Option())
     is_agent: ClassVar[bool] = False
+    provider: ClassVar[str] = ""
     credentials: ClassVar[tuple[str, ...]] = ()
 
     def problems(self, options: Mapping[str, Any]) -> dict[str, str]:
-        found = {}
+        found = not_taken(options, self.options, runner=self.name)
         if not options.get("function"):
             found["function"] = "Choose a function."
         elif "." not in (options.get("function_path") or "").strip("."):
@@ -58,7 +62,7 @@ class FunctionRunner:
         return None
 
     def launch(self, spec: SessionSpec) -> Launch:
-        if problems := self.problems(spec.options):
+        if problems := self.problems(spec.options) | one_shot.conversation_problems(spec):
             raise OptionsInvalid(problems)
         call = {
             "function": spec.options["function"],
@@ -81,8 +85,9 @@ class FunctionRunner:
         return [_result(line) or plain_lines.read(line)]
 
     def judge(self, ending: Ending, tally: Tally, spec: SessionSpec) -> SessionResult:
+        """A result that came is judged by itself, however its process ended after it, unless the disk was full."""
         result = tally.result
-        if result is None:
+        if result is None or ending.ended_by == "disk_full":
             outcome, reason, message = _without_result(ending, tally)
             return SessionResult(outcome=outcome, reason=reason, message=message)
         if result.data.get("is_error"):
@@ -92,7 +97,7 @@ class FunctionRunner:
         if not ending.ended_by and ending.exit_code != 0:
             outcome, reason, message = "failed", "crashed", "It gave its result and then crashed."
         else:
-            outcome, reason, message = "succeeded", "ok", ""
+            outcome, reason, message = "succeeded", "ok", one_shot.remarks(ending)
         return SessionResult(
             outcome=outcome,
             reason=reason,

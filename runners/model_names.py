@@ -12,3 +12,12 @@ def plain_model(name: str) -> str:
     name = re.sub(r"\[\w+\]$|^(?:[a-z]+\.)*anthropic\.", "", name)
     name = re.sub(r"(?:-v\d+(?::\d+)?)$", "", name)
     return re.sub(r"[-@](?:20\d{6}|20\d\d-\d\d-\d\d|latest)$", "", name)
+
+
+def same_model(asked: str, ran: str) -> bool:
+    """Whether `ran`, a full model id, is what `asked`, an alias (`haiku`) or an id with or without a date, means."""
+    asked, ran = plain_model(asked), plain_model(ran)
+    if asked == "opusplan":
+        return same_model("opus", ran) or same_model("sonnet", ran)
+    is_alias = asked.isalpha() and asked != "claude"
+    return asked == ran or (is_alias and asked in re.split(r"[-.]", ran))

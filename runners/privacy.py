@@ -9,7 +9,7 @@ Imports little on purpose: each session pays for a shim's memory.
 
 from __future__ import annotations
 
-import contextlib
+from runners.light import suppress
 
 PR_SET_DUMPABLE = 4
 
@@ -25,7 +25,7 @@ def make_private() -> bool:
 
 def prctl(option: int, value: int) -> bool:
     """False where the kernel refuses, or ctypes is missing."""
-    with contextlib.suppress(ImportError, OSError, AttributeError):
+    with suppress(ImportError, OSError, AttributeError):
         import ctypes
 
         return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
@@ -33,7 +33,7 @@ def prctl(option: int, value: int) -> bool:
 
 
 def _hides_processes() -> bool:
-    with contextlib.suppress(OSError), open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+    with suppress(OSError), open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
         options = [line.split(" ")[3].split(",") for line in mounts if " /proc proc " in line]
         return any(option.startswith("hidepid=") for option in (options[-1] if options else ()))
     return False

@@ -9,9 +9,9 @@ Imports little on purpose: each session pays for a shim's memory.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
+
+from runners.light import signal, suppress
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def start_ticks(pid: int) -> int | None:
     return known[1] if known else None
 
 
-def tree(roots: Iterable[int], *, marker: str = "", but: Collection[int] = ()) -> list[Process]:
+def tree(roots: Iterable[int], *, marker: str = "", but: Collection[int] = (), since: int = 0) -> list[Process]:
     """The live processes of a session: `roots`, who carries the marker, the descendants of either.
 
     The roots and their descendants come first, by generation: a parent that is signalled before its
     child has no time to make the child's end an exit code of its own. `but` is left out; its
-    children are not. Reads all of /proc, some 20 µs for each process of the machine: it is for the
-    end of a session and not for a loop.
+    children are not. `since`, in ticks: nobody who was born before it carries the marker. Reads all
+    of /proc, some 20 µs for each process of the machine: it is for the end of a session and not for
+    a loop.
     """
     wanted = os.fsencode(f"{MARKER}={marker}") if marker else b""
     starts: dict[int, int] = {}
@@ -57,7 +58,7 @@ def tree(roots: Iterable[int], *, marker: str = "", but: Collection[int] = ()) -
         pid = int(name)
         parent, starts[pid] = known
         children.setdefault(parent, []).append(pid)
-        if wanted and _carries(pid, wanted):
+        if wanted and starts[pid] >= since and _carries(pid, wanted):
             marked.append(pid)
     members: dict[int, None] = {}
     for generations in (list(roots), marked):
@@ -76,7 +77,7 @@ def send(process: Process, number: int) -> bool:
     """
     pid, start = process
     pinned = -1
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         pinned = os.pidfd_open(pid)
     try:
         if start_ticks(pid) != start:

@@ -11,11 +11,11 @@ Imports little on purpose: each session pays for a shim's memory.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
 from runners.answer_lines import AnswerLines
+from runners.light import suppress
 from runners.result_lines import ResultLine
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
@@ -236,7 +236,7 @@ class Recorder:
         """The disk is full or faulty: take back the record that was begun, and write no more."""
         self.broken = error.strerror or str(error)
         self.truncated = True
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.ftruncate(self._log, self._size)
 
 

@@ -37,6 +37,9 @@ _BLANKS = rb"[ \t]+"
 # What is put behind a text that was cut.
 _CUT = re.compile(r" ?(?:…|\.\.\.)[^…\n]{0,60}\Z")
 _MARK = 80  # characters of it at most
+_CUT_NOTES = (b"truncated:", b"line_cut:")  # of the shim, behind a line of which it kept the beginning
+# What stays as it is in a URL: for `quote`, as JavaScript's encodeURI has it, and its encodeURIComponent.
+_PLAIN_IN_URLS = ("", "/", ";/?:@&=+$,#!~*'()", "!~*'()")
 
 
 class Redactor:
@@ -108,14 +111,16 @@ class Redactor:
             yield header + next(lines[code])
 
     def _lines_of(self, path: Path, code: bytes) -> Iterator[bytes]:
-        stream, ready, printed = self.stream(), b"", b""
+        stream, ready, printed, before = self.stream(), b"", b"", b""
         for _, its, data in _records(path):
+            is_cut = before == code and its == recording.SHIM and data.startswith(_CUT_NOTES)
             if its == code:
                 printed += data
-            if len(printed) > _AT_ONCE:
-                *lines, ready = (ready + stream.feed(printed)).split(b"\n")
+            if is_cut or len(printed) > _AT_ONCE:
+                *lines, ready = (ready + stream.feed(printed) + (stream.flush() if is_cut else b"")).split(b"\n")
                 yield from (line + b"\n" for line in lines)
                 printed = b""
+            before = its
         last = ready + stream.feed(printed) + stream.flush()
         yield from (line + b"\n" for line in last.split(b"\n")[:-1])
 
@@ -165,9 +170,13 @@ class RedactedStream:
         return _redact(data[:ready], pieces)
 
     def flush(self) -> bytes:
-        """The rest: nothing follows."""
+        """The rest: nothing follows. What seems to be the beginning of a secret is hidden."""
         rest, self._held = self._held, b""
-        return _redact(rest, [piece for pieces in _found(self._views, rest) for piece in pieces])
+        pieces = [piece for pieces in _found(self._views, rest) for piece in pieces]
+        begun = _begun(self._views, rest)
+        if begun >= SHORTEST_SECRET:
+            pieces += [match.span() for match in re.compile(rb"[^\r\n]+").finditer(rest, len(rest) - begun)]
+        return _redact(rest, pieces)
 
 
 class RedactedLines:
@@ -356,12 +365,13 @@ def _forms(part: str) -> Iterator[bytes]:
     for ascii_only in (True, False):
         once = json.dumps(part, ensure_ascii=ascii_only)[1:-1]
         yield once.encode(errors="surrogateescape")
+        yield once.replace("/", "\\/").encode(errors="surrogateescape")
         yield json.dumps(once, ensure_ascii=ascii_only)[1:-1].encode(errors="surrogateescape")
     yield data.hex().encode()
     yield data.hex().upper().encode()
     yield from _base64(data)
     everything = "".join(f"%{byte:02X}" for byte in data)
-    for quoted in (quote(data, safe=""), quote(data), quote_plus(data), everything):
+    for quoted in (*(quote(data, safe=safe) for safe in _PLAIN_IN_URLS), quote_plus(data), everything):
         yield quoted.encode()
         yield re.sub(r"%..", lambda code: code[0].lower(), quoted).encode()
 

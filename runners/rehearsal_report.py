@@ -31,6 +31,7 @@ _MENDS: Final[Mapping[str, str]] = {
     "disk_full": "Make room where the workers keep their folders.",
     "fetch_failed": "See whether the workers' machine reaches the forge, and with which key.",
     "invalid_options": "Mend the schedule: its form says what each field takes.",
+    "invalid_output": "Give examples in the schema, for a rehearsal makes up what it asks for; or a rehearsal script.",
     "max_turns": "Raise the cap on turns.",
     "model_mismatch": "Name the model that answered, or see why another one did.",
     "no_result": "Ask for a result in the prompt, or let an empty result be a success.",
@@ -41,6 +42,7 @@ _MENDS: Final[Mapping[str, str]] = {
     "stalled": "Raise the silence limit.",
     "timed_out": "Raise the time limit.",
     "too_many_processes": "Raise ROTA_SESSION_PROCESSES where the workers run, or let it start fewer.",
+    "unequipped": "See why it does not start where the workers run: the transcript tells what it said.",
     "workspace_failed": "See whether the workers may write to their folders.",
 }
 _SEE_TRANSCRIPT: Final = "Read the transcript of the rehearsal: its last lines tell more."

@@ -5,7 +5,7 @@ Imports little on purpose: each session pays for a shim's memory.
 
 from __future__ import annotations
 
-import json
+from runners.light import loads
 
 
 class ResultLine:
@@ -33,7 +33,7 @@ class ResultLine:
         if self._prefix:
             return line.startswith(self._prefix)
         try:
-            content = json.loads(line)
+            content = loads(line)
         except (ValueError, RecursionError):
             return False
         return isinstance(content, dict) and content.get("type") == self._kind

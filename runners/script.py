@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from runners import plain_lines, supervision, verdict
+from runners import following, one_shot, plain_lines, verdict
 from runners.base import (
     Conversation,
     Ending,
     Event,
     Launch,
     Line,
+    Option,
     OptionsInvalid,
     Program,
     ProgramMissing,
@@ -28,6 +29,7 @@ from runners.base import (
     Tally,
 )
 from runners.environment import session_environment
+from runners.options import not_taken
 
 RESULT_FILE = "result.md"  # in HOME: all of the session's folder that a sandbox shows
 RESULT_BYTES = 200_000
@@ -38,11 +40,13 @@ class ScriptRunner:
     """Options: `argv`, a list of texts; `working_directory`, below the workspace."""
 
     name: ClassVar[str] = "script"
+    options: ClassVar[Mapping[str, Option]] = dict.fromkeys(("argv", "working_directory"), Option())
     is_agent: ClassVar[bool] = False
+    provider: ClassVar[str] = ""
     credentials: ClassVar[tuple[str, ...]] = ()
 
     def problems(self, options: Mapping[str, Any]) -> dict[str, str]:
-        found = {}
+        found = not_taken(options, self.options, runner=self.name)
         argv = options.get("argv")
         if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
             found["argv"] = 'Give a list of texts, such as ["make", "report"].'
@@ -59,7 +63,7 @@ class ScriptRunner:
         return None
 
     def launch(self, spec: SessionSpec) -> Launch:
-        if problems := self.problems(spec.options):
+        if problems := self.problems(spec.options) | one_shot.conversation_problems(spec):
             raise OptionsInvalid(problems)
         ours = {
             "ROTA_WORKSPACE": str(spec.workspace),
@@ -107,7 +111,7 @@ def _find(ending: Ending, tally: Tally) -> verdict.Finding:
         last_error = tally.errors[-1] if tally.errors else ""
         message = f"It ended with exit code {ending.exit_code}. {last_error}".strip()
         return "failed", "exit_code", message
-    return "succeeded", "ok", "It printed more than is kept." if ending.truncated else ""
+    return "succeeded", "ok", one_shot.remarks(ending)
 
 
 def _result(spec: SessionSpec) -> tuple[str, str]:
@@ -117,7 +121,7 @@ def _result(spec: SessionSpec) -> tuple[str, str]:
     """
     if written := spec.redactor.text(_read_result(spec.home / RESULT_FILE)).strip():
         return written, verdict.summary(written)
-    lines = supervision.last_output(spec.folder, max_bytes=TAIL_BYTES).split(b"\n")
+    lines = following.last_output(spec.folder, max_bytes=TAIL_BYTES).split(b"\n")
     text = "\n".join(plain_lines.printable(line, length=TAIL_BYTES) for line in lines)
     printed = spec.redactor.text(text).strip()
     return printed, verdict.summary(printed.rpartition("\n")[2])

@@ -130,6 +130,11 @@ def _item(block: Mapping[str, Any], tools: Mapping[str, str]) -> dict[str, Any]:
             summary = [{"type": "summary_text", "text": block["thinking"]}]
             return {"type": "reasoning", "id": _made_id("rs"), "summary": summary, "encrypted_content": ""}
     name, given = _translated(block["name"], block.get("input") or {})
+    if (
+        name not in tools and "exec" not in tools and name.startswith("mcp__")
+    ):  # it is not offered before it is looked for
+        server, _, tool = name.removeprefix("mcp__").partition("__")
+        return {**_call(tool, given), "namespace": f"mcp__{server}"}
     if name not in tools and "exec" in tools:
         name, given = "exec", _script(name, given)
     elif name not in tools and name == "apply_patch":  # of a model that Codex does not know it is a command

@@ -14,8 +14,7 @@ its path is compiled each time, so the most of it is elsewhere.
 
 from __future__ import annotations
 
-import contextlib
-import json
+import errno
 import os
 import resource
 import sys
@@ -26,13 +25,14 @@ if __name__ == "__main__":
     _package.__path__ = [os.path.dirname(os.path.abspath(__file__))]
     sys.modules["runners"] = _package
 
-from runners import custody, privacy, spawning
+from runners import custody, light, privacy, spawning
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
 if TYPE_CHECKING:
     from typing import Any
 
 RESERVE_BYTES = 8192  # laid by for ending.json, so that it can be written on a full disk
+DISK_FULL = 28  # the exit code where there is no room to begin, nor to say so
 
 
 class Folder:
@@ -48,7 +48,7 @@ class Folder:
     def take_launch(self) -> Any:
         """What to start. The file holds secrets and is gone when this returns."""
         with open(self / "launch.json", encoding="utf-8") as file:
-            launch = json.load(file)
+            launch = light.loads(file.read())
         os.unlink(self / "launch.json")
         return launch
 
@@ -63,18 +63,19 @@ class Folder:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         with open(self / f"{name}.part", "w", encoding="utf-8") as file:
-            json.dump(content, file)
+            file.write(light.dumps(content))
         os.rename(self / f"{name}.part", self / name)
 
     def reserve(self) -> None:
-        """Lay by the space that the ending will take."""
+        """Lay by the space that the ending will take. Without it there would be no telling how the session ended."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._reserve = os.open(self / "ending.json.part", flags, 0o600)
-        with contextlib.suppress(OSError):
-            os.write(self._reserve, b" " * RESERVE_BYTES)
+        left = RESERVE_BYTES
+        while left:  # the last bytes of a disk are written before it is full
+            left -= os.write(self._reserve, b" " * left)
 
     def write_ending(self, content: dict[str, Any]) -> None:
-        data = json.dumps(content).encode()
+        data = light.dumps(content).encode()
         os.pwrite(self._reserve, data, 0)
         os.ftruncate(self._reserve, len(data))
         os.rename(self / "ending.json.part", self / "ending.json")
@@ -86,14 +87,25 @@ def main(path: str) -> None:
     folder = Folder(path)
     spawning.become_subreaper()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    folder.reserve()
-    held = custody.Custody(folder, folder.take_launch())
+    held = _prepared(folder)
     try:
         held.run()
     except BaseException:
         held.end_tree()  # a fault of ours must not leave the program to itself
         raise
     folder.write_ending(held.ending())
+
+
+def _prepared(folder: Folder) -> custody.Custody:
+    """All that takes room on the disk, before anything is started. Without it the shim ends with a code of its own."""
+    try:
+        launch = folder.take_launch()
+        folder.reserve()
+        return custody.Custody(folder, launch)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(DISK_FULL)
+        raise
 
 
 if __name__ == "__main__":

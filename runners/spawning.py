@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 
+from runners.light import signal
 from runners.privacy import PR_SET_DUMPABLE, prctl
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it

@@ -6,7 +6,7 @@ folder and an offset.
     start(folder, launch, cwd=workspace, limits=limits)
     while True:
         ended = ending_or_died(folder)
-        lines, offset = read_lines(folder, offset)
+        lines, offset = following.read_lines(folder, offset)
         …
         if ended and not lines:
             break
@@ -20,30 +20,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from runners import confinement, processes, recording
-from runners.base import DiskFull, Ending, Launch, Limits, Line, ProcessIdentity, SupervisionError
+from runners.base import DiskFull, Ending, Launch, Limits, ProcessIdentity, SupervisionError
+from runners.shim import DISK_FULL
 
 START_SECONDS = 20.0  # a shim takes 0.03 s; a machine out of breath may take its time
 KILL_SECONDS = 10.0
-READ_BYTES = 1024 * 1024
-LINE_BYTES = 16 * 1024 * 1024  # handed over of one line; the log keeps more
+QUIET_LOOKS = 4  # that find nobody: one that forks and ends at once, again and again, may slip through a look
 
 _SHIM = str(Path(__file__).with_name("shim.py"))
-_STREAMS: dict[bytes, Literal["out", "err", "shim"]] = {
-    recording.OUT: "out",
-    recording.ERR: "err",
-    recording.SHIM: "shim",
-}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = "The session could not be started: the disk is full."
 
 
 def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> ProcessIdentity:
@@ -62,68 +59,19 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
         pid = _spawn(folder)
     except OSError as error:
         (folder / "launch.json").unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("The session could not be started: the disk is full.") from error
+        if error.errno in _FULL:
+            raise DiskFull(_NO_ROOM) from error
         raise SupervisionError(f"The session could not be started: {error}") from error
     ticks = processes.start_ticks(pid) or 0  # not another's: we are its parent and reap it later
-    _children.add(pid)
-    deadline = time.monotonic() + START_SECONDS
-    while not _any_of(folder, "process.json", "ending.json"):
-        if pid not in _children.reap() or time.monotonic() > deadline:
-            break
-        time.sleep(0.005)
+    status = _await_first_word(folder, pid)
+    if status is None:
+        _children.add(pid)
     if not _any_of(folder, "process.json", "ending.json"):
         kill(folder)
+        if status is not None and os.waitstatus_to_exitcode(status) == DISK_FULL:
+            raise DiskFull(_NO_ROOM)
         raise SupervisionError(f"The shim gave no sign of life. {_last_words(folder)}".strip())
     return ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=processes.boot_id())
-
-
-def read_lines(
-    folder: Path, offset: int, *, max_bytes: int = READ_BYTES, line_bytes: int = LINE_BYTES
-) -> tuple[list[Line], int]:
-    """The lines recorded from `offset` on, and the offset to go on from; none when nothing is new.
-
-    Reads `max_bytes` at a time and only whole records, so no line comes twice or in parts. Of a
-    line beyond `line_bytes` the beginning is handed over, with a remark at its end.
-    """
-    try:
-        log = (folder / "output.log").open("rb")
-    except FileNotFoundError:
-        return [], offset
-    with log:
-        log.seek(offset)
-        data = log.read(max_bytes)
-        end = data.rfind(b"\n") + 1
-        if end:
-            return list(_lines(data[:end])), offset + end
-        if len(data) < max_bytes:
-            return [], offset
-        size, beginning = len(data), bytearray(data[:line_bytes])
-        while part := log.read(max_bytes):
-            here, newline, _ = part.partition(b"\n")
-            size += len(here)
-            beginning += here[: max(0, line_bytes - len(beginning))]
-            if newline:
-                break
-        else:
-            return [], offset
-    if size > line_bytes:
-        beginning += b" [%d more bytes of this line]" % (size - line_bytes)
-    return list(_lines(bytes(beginning) + b"\n")), offset + size + 1
-
-
-def last_output(folder: Path, *, max_bytes: int) -> bytes:
-    """The last whole lines on standard output, up to `max_bytes`, among the last of the log."""
-    offset = max(0, _size(folder / "output.log") - READ_BYTES)
-    if offset:
-        with (folder / "output.log").open("rb") as log:
-            log.seek(offset)
-            offset += len(log.readline(READ_BYTES))
-    lines, _ = read_lines(folder, offset)
-    printed = b"\n".join(line.data for line in lines if line.stream == "out")
-    if len(printed) > max_bytes:
-        printed = printed[-max_bytes:].partition(b"\n")[2] or printed[-max_bytes:]
-    return printed
 
 
 def ending(folder: Path) -> Ending | None:
@@ -186,16 +134,45 @@ def current(folder: Path) -> list[ProcessIdentity]:
     return [ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=boot) for pid, ticks in found]
 
 
+def await_end(folder: Path, seconds: float) -> None:
+    """Return at once when the shim has ended, else after so many seconds."""
+    shim, pinned = identity(folder), -1
+    if shim is not None:
+        try:
+            pinned = os.pidfd_open(shim.pid)
+        except ProcessLookupError:
+            return
+        except OSError:  # an old kernel, a container that forbids it: then time alone has to do
+            pinned = -1
+    if shim is None or pinned < 0:
+        time.sleep(seconds)
+        return
+    try:
+        if is_alive(shim):
+            ended = select.poll()
+            ended.register(pinned, select.POLLIN)
+            ended.poll(seconds * 1000)
+    finally:
+        os.close(pinned)
+
+
 def request_stop(folder: Path, reason: Literal["cancelled", "shutdown", "budget"]) -> None:
     """Ask the shim to end the session. Returns at once; the ending follows within the grace.
 
-    The first reason stays. Asked before the start, the program is not started at all.
+    The first reason stays. Asked before the start, the program is not started at all. On a full disk, where no reason
+    can be written, it ends as in a shutdown.
     """
-    if not (folder / "stop").exists():
-        _write(folder / "stop", reason)
+    knock = signal.SIGUSR1
+    try:
+        if not (folder / "stop").exists():
+            _write(folder / "stop", reason)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        knock = signal.SIGTERM
     shim = identity(folder)
     if shim is not None and is_alive(shim):
-        processes.send((shim.pid, shim.start_ticks), signal.SIGUSR1)
+        processes.send((shim.pid, shim.start_ticks), knock)
 
 
 def kill(folder: Path) -> int:
@@ -208,14 +185,17 @@ def kill(folder: Path) -> int:
     if _is_over(folder):
         return 0
     killed = set()
-    deadline = time.monotonic() + KILL_SECONDS
-    while (left := current(folder)) and time.monotonic() < deadline:
+    # First, for it holds secrets; and a shim that nobody sees yet, for its worker died as it was born, finds no work.
+    (folder / "launch.json").unlink(missing_ok=True)
+    deadline, quiet = time.monotonic() + KILL_SECONDS, 0
+    while quiet < QUIET_LOOKS and time.monotonic() < deadline:
+        left = current(folder)
+        quiet = 0 if left else quiet + 1
         for process in left:
             if processes.send((process.pid, process.start_ticks), signal.SIGKILL):
                 killed.add(process)
         time.sleep(0.01)
     confinement.clear_cgroup(str(_record(folder).get("cgroup", "")), str(folder.resolve()))
-    (folder / "launch.json").unlink(missing_ok=True)  # it holds secrets; no shim will read it now
     _children.reap()
     return len(killed)
 
@@ -273,6 +253,20 @@ def _spawn(folder: Path) -> int:
     )
 
 
+def _await_first_word(folder: Path, pid: int) -> int | None:
+    """Until the shim says that the program runs or that all is over; its status if it ended before it said anything."""
+    deadline = time.monotonic() + START_SECONDS
+    while not _any_of(folder, "process.json", "ending.json") and time.monotonic() < deadline:
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # whoever started the worker had it ignore its children's ends
+            return None
+        if ended:
+            return status
+        time.sleep(0.005)
+    return None
+
+
 def _instructions(launch: Launch, cwd: Path, limits: Limits) -> str:
     directory = (cwd / launch.working_directory).resolve()
     if not directory.is_relative_to(cwd.resolve()):
@@ -327,9 +321,13 @@ def _write(path: Path, content: str | bytes) -> None:
     part = path.with_name(path.name + ".part")
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-    part.rename(path)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        part.rename(path)
+    except OSError:
+        part.unlink(missing_ok=True)  # the half of a secret is one
+        raise
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -370,12 +368,6 @@ def _is_shim(pid: int, folder: Path) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         return os.fsencode(_SHIM) in words and os.fsencode(folder.resolve()) in words
     return False
-
-
-def _lines(records: bytes) -> Iterator[Line]:
-    for record in records[:-1].split(b"\n"):
-        at_ms, code, data = recording.parse(record) or (0, recording.OUT, record)
-        yield Line(at_ms=at_ms, stream=_STREAMS[code], data=data)
 
 
 def _last_words(folder: Path) -> str:

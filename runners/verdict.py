@@ -4,13 +4,14 @@
 an agent's session amounts to. An agent's claim of success is not success, exit code 0 alone is nothing, and what is
 unknown is `failed`. Every agent's `read` fills the events' data with the same names, so that this is written once:
 
-    init        model, agent_session_id, version
+    init        model, agent_session_id, version, mcp_servers (name → how it is), plugin_faults
     usage       answer_id, model, input_tokens, output_tokens, cached_tokens, subagent; of the cached ones
                 cache_write_tokens and of these cache_write_1h_tokens; said_tokens (see `runners.reckoning`)
     error       fault (and status), or denied (a tool, in words)
-    rate_limit  status, resets_at
+    rate_limit  status, resets_at, overage (it is paid for beyond it), model (it is of this one alone)
     note        ran (a model that answered instead of another, where the program tells it beside its answers)
-    result      subtype, is_error, status, stop, fault, cost_usd, input_tokens, output_tokens, cached_tokens, denied
+    result      subtype, is_error, status, stop, fault, cost_usd, input_tokens, output_tokens, cached_tokens, denied,
+                structured (the result as JSON)
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from runners import reckoning
+from runners import reckoning, structured
 from runners.base import CostSource, Ending, Event, Outcome, SessionResult, Tally
-from runners.model_names import plain_model
+from runners.model_names import same_model
 
 SUMMARY_LENGTH: Final = 200
 ERRORS_KEPT: Final = 20
@@ -61,6 +62,7 @@ REASON_OF_STOP: Final[Mapping[str, str]] = {
     "blocking_limit": "prompt_too_long",
     "prompt_too_long": "prompt_too_long",
     "refusal": "refused",
+    "error_max_structured_output_retries": "invalid_output",
 }
 
 # Who ended the process when no result had come, and what that makes of it.
@@ -82,6 +84,7 @@ _ENDED_BY: Final[Mapping[str, Finding]] = {
 REASONS: Final = frozenset(
     {
         *("ok", "agent_error", "api_error", "crashed", "denied", "model_mismatch", "no_result", "truncated"),
+        *("invalid_output", "unequipped"),
         *REASON_OF_FAULT.values(),
         *REASON_OF_STATUS.values(),
         *REASON_OF_STOP.values(),
@@ -89,11 +92,6 @@ REASONS: Final = frozenset(
     }
 )
 """All that `judge` can say."""
-
-# Not the work's fault: another attempt later may well succeed, so a schedule may retry these by itself.
-INFRASTRUCTURE: Final = frozenset(
-    {"rate_limited", "overloaded", "api_error", "worker_died", "shutdown", "disk_full", "crashed"}
-)
 
 
 def add(tally: Tally, event: Event) -> None:
@@ -108,6 +106,9 @@ def _init(tally: Tally, event: Event) -> None:
     tally.model = tally.model or str(event.data.get("model", ""))
     tally.agent_session_id = str(event.data.get("agent_session_id", ""))
     tally.program_version = str(event.data.get("version", ""))
+    if "mcp_servers" in event.data:
+        tally.mcp_servers = dict(event.data["mcp_servers"])
+    tally.plugin_faults = [str(fault) for fault in event.data.get("plugin_faults", ())]
     tally.activity = "waiting for the model"
 
 
@@ -162,8 +163,11 @@ def _note(tally: Tally, event: Event) -> None:
 
 
 def _rate_limit(tally: Tally, event: Event) -> None:
-    if event.data.get("resets_at") and event.data.get("status") == "rejected":
+    """Where usage beyond the quota is paid for (`overage`), a rejection stops nobody."""
+    rejected = event.data.get("status") == "rejected" and not event.data.get("overage")
+    if event.data.get("resets_at") and rejected:
         tally.rate_limit_resets_at = int(event.data["resets_at"])
+        tally.rate_limit_model = str(event.data.get("model", ""))
 
 
 def _error(tally: Tally, event: Event) -> None:
@@ -218,8 +222,8 @@ def _keep(errors: list[str], text: str) -> None:
 def judge(ending: Ending, tally: Tally, options: Mapping[str, Any], *, rehearse: bool = False) -> SessionResult:
     """The verdict of an agent's session.
 
-    `options` are the schedule's: `model`, `fallback_model`, `max_turns`, `allow_empty_result`, `tolerate_denied`. A
-    rehearsal costs nothing, whatever the program reckoned: no model was asked.
+    `options` are the schedule's: `model`, `fallback_model`, `max_turns`, `allow_empty_result`, `tolerate_denied`,
+    `json_schema`, `mcp_servers`. A rehearsal costs nothing, whatever the program reckoned: no model was asked.
     """
     outcome, reason, message = _find(ending, tally, options)
     no_cost: tuple[float, CostSource] = (0.0, "")
@@ -243,6 +247,7 @@ def judge(ending: Ending, tally: Tally, options: Mapping[str, Any], *, rehearse:
         cost_usd=cost,
         cost_source=source,
         denied=tuple(tally.denied),
+        structured=_kept(tally.result, options),
         resets_at=tally.rate_limit_resets_at if limited else None,
     )
 
@@ -254,10 +259,12 @@ def _find(ending: Ending, tally: Tally, options: Mapping[str, Any]) -> Finding:
     finding = (
         _reported_fault(tally.result, tally)
         or _crash_after_result(ending)
+        or _unequipped(tally, options)
         or _turns(tally, options)
         or _model(tally, options)
         or _denied(tally, options)
         or _empty(tally.result, options)
+        or _not_as_asked(tally.result, options)
     )
     return finding or ("succeeded", "ok", _remarks(ending, tally, options))
 
@@ -338,6 +345,27 @@ def _empty(result: Event, options: Mapping[str, Any]) -> Finding | None:
     return "failed", "no_result", "It ended without an error and without a result text."
 
 
+def _unequipped(tally: Tally, options: Mapping[str, Any]) -> Finding | None:
+    """What the schedule gave it and it did not have: whatever it did instead is not what was asked for."""
+    told = [] if not options.get("plugins") else [f"A plugin did not load: {fault}" for fault in tally.plugin_faults]
+    if tally.mcp_servers is not None:
+        states = {name: tally.mcp_servers.get(name, "not loaded") for name in options.get("mcp_servers") or ()}
+        told += [f"The MCP server {name} did not start ({s})." for name, s in states.items() if s != "connected"]
+    return ("failed", "unequipped", _joined(*told)) if told else None
+
+
+def _not_as_asked(result: Event, options: Mapping[str, Any]) -> Finding | None:
+    schema = options.get("json_schema")
+    problem = structured.output_problem(result.data.get("structured"), schema) if schema else ""
+    return ("failed", "invalid_output", problem) if problem else None
+
+
+def _kept(result: Event | None, options: Mapping[str, Any]) -> Any:
+    """What keeps to the schema: whoever reads it can rely on that."""
+    asked = result is not None and options.get("json_schema") and not _not_as_asked(result, options)
+    return result.data.get("structured") if result and asked else None
+
+
 def _remarks(ending: Ending, tally: Tally, options: Mapping[str, Any]) -> str:
     """What is worth a sentence though all is well."""
     remarks = []
@@ -351,15 +379,6 @@ def _remarks(ending: Ending, tally: Tally, options: Mapping[str, Any]) -> str:
     if ending.truncated:
         remarks.append("It printed more than is kept.")
     return " ".join(remarks)
-
-
-def same_model(asked: str, ran: str) -> bool:
-    """Whether `ran`, a full model id, is what `asked`, an alias (`haiku`) or an id with or without a date, means."""
-    asked, ran = plain_model(asked), plain_model(ran)
-    if asked == "opusplan":
-        return same_model("opus", ran) or same_model("sonnet", ran)
-    is_alias = asked.isalpha() and asked != "claude"
-    return asked == ran or (is_alias and asked in re.split(r"[-.]", ran))
 
 
 def summary(text: str) -> str:

@@ -16,6 +16,7 @@ from runners.workspaces.cache import Cache, Known
 from runners.workspaces.checkout import Workspace, prepare
 from runners.workspaces.file_times import tells_of_every_write
 from runners.workspaces.folders import is_folder, leftover_of, remove, size, sizes
+from runners.workspaces.git import plain_errors
 from runners.workspaces.kept import Bounds, Dropped, Kept, KeptCheckout
 from runners.workspaces.reaping import Reaped, reap, waiting
 from runners.workspaces.start_point import StartPoint, find_start
@@ -40,6 +41,7 @@ __all__ = [
     "find_start",
     "is_folder",
     "leftover_of",
+    "plain_errors",
     "prepare",
     "probe",
     "reap",

@@ -202,7 +202,7 @@ def _check_scp_like(url: str) -> None:
     user, host, path = match.groups()
     if not _HOST.fullmatch(host) or (user is not None and not _USER.fullmatch(user)):
         raise RepositoryInvalid(f"“{url[:100]}” has no valid host. {_HELP}")
-    if path.startswith("-"):
+    if path.startswith(("-", ":")):
         raise RepositoryInvalid(f"“{url[:100]}” has no path to a repository.")
 
 

@@ -115,9 +115,9 @@ def archive(
     if not is_folder(workspace.path):
         raise WorkspaceError("The checkout is gone.")
     with plain_errors("Archiving the workspace"), contextlib.ExitStack() as scratch:
-        tame(workspace.path)
         work = _Work(
             workspace=workspace,
+            too_large=tuple(tame(workspace.path)),
             cache=cache,
             timeout=timeout,
             largest_file=largest_file,
@@ -176,6 +176,7 @@ class _Work:
     """The steps of one archiving."""
 
     workspace: Workspace
+    too_large: Sequence[bytes]  # files of rules that had to go
     cache: Cache
     timeout: timedelta
     largest_file: int
@@ -184,14 +185,22 @@ class _Work:
 
     def tip(self, *, on: str) -> _Tip:
         """Everything as a commit: `on`, where the files are as it has them, or one of Rota's on top of it."""
+        try:
+            return self._tip(on, attributes="")
+        except GitFailed:  # perhaps of a file that is not encoded as the attributes have it: it is taken as it is
+            return self._tip(on, attributes="* !working-tree-encoding\n")
+
+    def _tip(self, on: str, *, attributes: str) -> _Tip:
+        is_base = on == self.workspace.base_commit
         place = self.workspace.place(self.cache)
-        if on != self.workspace.base_commit:
-            place = self._witness(on, with_agent=True)
+        if attributes or not is_base:
+            place = self._witness(on, with_agent=not is_base, attributes=attributes)
+        if not is_base:
             self._git(place, "read-tree", "-i", "-m", on)
         change = self._change(place)
         if not (change.removed or change.written):
             return _Tip(commit=on, git_dir=place.git_dir, committed_by_rota=False, left_out=change.left_out)
-        if on == self.workspace.base_commit:
+        if is_base and not attributes:
             place = self._witness(on, with_agent=False)
         change = self._stage(place, change)
         commit = self._commit(place, on=on)
@@ -253,8 +262,11 @@ class _Work:
             patch_bytes=size,
         )
 
-    def _witness(self, head: str, *, with_agent: bool) -> Place:
-        """A new git directory of ours for the files; with the agent's objects, after those of the cache, or without."""
+    def _witness(self, head: str, *, with_agent: bool, attributes: str = "") -> Place:
+        """A new git directory of ours for the files; with the agent's objects, after those of the cache, or without.
+
+        `attributes` go before those of the checkout.
+        """
         scratch = tempfile.TemporaryDirectory(dir=self.workspace.folder, prefix="witness-")
         git_dir = Path(self.scratch.enter_context(scratch))
         agent = git_dir / "agent"
@@ -268,6 +280,9 @@ class _Work:
         # With its time: git looks into files that changed in the same second.
         index = Path(shutil.copy2(self.workspace.index, git_dir / "index"))
         place = Place(git_dir=git_dir, work_tree=self.workspace.path, index=index)
+        if attributes:
+            (git_dir / "info").mkdir()
+            (git_dir / "info" / "attributes").write_text(attributes)
         if with_agent:
             for pack in link_objects(self.workspace.path / ".git", into=agent):
                 self._git(place, "index-pack", str(pack))
@@ -281,7 +296,7 @@ class _Work:
         others = self._git(place, "ls-files", "-z", "--others", "--exclude-standard").out
         new = [path for path in others.split(b"\0") if path]
         removed = [path for state, path in known if state == b"D"]
-        written, left_out = [], []
+        written, left_out = [], [f"{_shown(path)}: too large to be read for rules" for path in self.too_large]
         for path in [*(path for state, path in known if state != b"D"), *new]:
             reason = self._refusal(path)
             if reason:

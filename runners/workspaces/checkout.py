@@ -27,14 +27,15 @@ from runners.base import RepositoryInvalid, WorkspaceError
 from runners.workspaces.addresses import check_branch
 from runners.workspaces.cache import COMMIT, HEADS, Cache
 from runners.workspaces.file_times import let_time_pass
-from runners.workspaces.folders import building, is_folder, remove
+from runners.workspaces.folders import building, is_folder, remove, spread_apart
 from runners.workspaces.git import GitFailed, Place, git, plain_errors
 from runners.workspaces.kept import Kept
 from runners.workspaces.restoring import RECORD, Spoilt, folder_facts, restore
 from runners.workspaces.skeleton import CHECKOUT, write_git_dir
 
 _ATTRIBUTES = ":(glob)**/.gitattributes"
-_WORKERS = 2  # processes that write the files: most of it is waiting for the file system
+WORKERS = 2
+"""Processes that write the files: most of it is waiting for the file system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,9 @@ def prepare(
     if into.exists() and (not is_folder(into) or any(into.iterdir())):
         raise WorkspaceError(f"{into} already holds something.")
     commit = cache.resolve(slug, ref)
+    with plain_errors(f"Preparing a workspace for {slug}"):
+        into.parent.mkdir(parents=True, exist_ok=True)
+        spread_apart(into.parent)
     with plain_errors(f"Preparing a workspace for {slug}"), building(into) as draft:
         workspace = Workspace(folder=draft, slug=slug, branch=branch, base_commit=commit)
         renewed = kept is not None and _renew(workspace, cache, kept, timeout=timeout)
@@ -172,7 +176,7 @@ def _check_out(workspace: Workspace, cache: Cache, *, timeout: timedelta) -> Non
     """Have git write what is not there yet, or differs from the index, or from the commit."""
     try:
         git(
-            *("-c", f"checkout.workers={_WORKERS}", "read-tree", "--reset", "-u", workspace.base_commit),
+            *("-c", f"checkout.workers={WORKERS}", "read-tree", "--reset", "-u", workspace.base_commit),
             at=workspace.place(cache),
             action=f"Checking out {workspace.slug}",
             timeout=timeout,

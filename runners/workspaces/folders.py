@@ -6,6 +6,7 @@ A folder is made, and taken apart, under a name of its own: `.NAME.0123abcd.new`
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import select
@@ -13,8 +14,10 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +26,11 @@ from runners.workspaces.git import environment, plain_errors
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(new|gone)")
 _REMOVAL_SECONDS = 600
+_FEW = 16  # entries of a folder
 _END_SECONDS = 5  # a killed process may first have to finish a write
+
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, where a long has 64 bits
+_TOP_DIRECTORY = 0x20000  # FS_TOPDIR_FL, as `chattr +T` sets it
 
 
 @contextlib.contextmanager
@@ -49,6 +56,24 @@ def building(path: Path) -> Iterator[Path]:
         raise
 
 
+def spread_apart(folder: Path) -> None:
+    """Have ext4 place what is made directly in a folder apart from each other; other file systems do as they please.
+
+    An ext4 without a journal, as many virtual machines have it, gives out an inode that was freed in the last five
+    minutes only when it has looked at all others of the group: where a checkout of 100,000 files was just removed, the
+    next one takes 25 s instead of 3. So the next one goes elsewhere.
+    """
+    flags = bytearray(8)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(descriptor, _GET_FLAGS, flags)
+            wanted = int.from_bytes(flags, sys.byteorder) | _TOP_DIRECTORY
+            fcntl.ioctl(descriptor, _SET_FLAGS, wanted.to_bytes(8, sys.byteorder))
+        finally:
+            os.close(descriptor)
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder, also one with read-only parts, and never what a symbolic link points to.
 
@@ -65,11 +90,38 @@ def remove(path: Path) -> None:
             return
         if leftover_of(path) is None:
             path = path.rename(apart(path, "gone"))
-        if _run("rm", "-rf", "--", str(path)) == 0:
+        if _removed_here(str(path)) or _run("rm", "-rf", "--", str(path)) == 0:
             return
         _run("chmod", "-R", "u+rwx", "--", str(path))  # follows no link below the folder
         if _run("rm", "-rf", "--", str(path)) != 0:
             raise WorkspaceError(f"{path} could not be removed: something in it can't be changed by this user.")
+
+
+def _removed_here(name: str, *, within: int | None = None, depth: int = 2) -> bool:
+    """Remove a folder that holds next to nothing, as that of a script without a repository: `rm` costs more.
+
+    `within`: the descriptor of the folder that it is in. False: it holds more, or something can't be removed.
+    """
+    try:
+        here = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+    except OSError:
+        return False
+    try:
+        with os.scandir(here) as entries:
+            found = list(islice(entries, _FEW + 1))
+        if len(found) > _FEW:
+            return False
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=here)
+            elif not depth or not _removed_here(entry.name, within=here, depth=depth - 1):
+                return False
+        os.rmdir(name, dir_fd=within)
+    except OSError:
+        return False
+    finally:
+        os.close(here)
+    return True
 
 
 def leftover_of(path: Path) -> str | None:

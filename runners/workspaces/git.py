@@ -31,6 +31,8 @@ _SETTINGS = (
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.untrackedCache=false",
+    "core.protectHFS=true",  # names that are `.git` on the file systems of other machines are none here either
+    "core.protectNTFS=true",
     "core.bigFileThreshold=64m",
     "gc.auto=0",
     "maintenance.auto=false",
@@ -178,7 +180,7 @@ def redact(text: str) -> str:
 
 @contextlib.contextmanager
 def plain_errors(action: str) -> Iterator[None]:
-    """Errors of the file system as errors of this package, so that no caller has to know both."""
+    """Errors of the file system as errors of this package, so that no caller has to know both. Also a decorator."""
     try:
         yield
     except OSError as error:

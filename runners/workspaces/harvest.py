@@ -17,16 +17,18 @@ _PACK_FILE = re.compile(r"pack-[0-9a-f]{40}\.pack")
 _MOST_STEPS = 5  # a symbolic ref may lead to another
 _LONGEST_PATH = 3800  # bytes; the system's limit is 4,096, and names of up to 255 come below
 _LONGEST_FILE = 16 * 1024 * 1024  # bytes: packed-refs of a repository with some 200,000 branches
+_RULES = (".gitignore", ".gitattributes")  # git reads the whole of each
 
 
-def tame(checkout: Path) -> None:
+def tame(checkout: Path) -> list[bytes]:
     """Make a tree safe to be read by git: nothing in it waits for ever, and each folder can be entered.
 
     Removes named pipes, sockets and devices (a `.gitignore` that is a pipe blocks git), and a `.git` below the top that
-    leads out of the checkout. Nothing of that could be archived.
+    leads out of the checkout. Nothing of that could be archived. Removes files of rules that are too large to be read,
+    too: these are returned, by their paths below the top.
     """
     top = os.path.realpath(checkout)
-    folders = [top]
+    folders, too_large = [top], []
     while folders:
         folder = folders.pop()
         if len(os.fsencode(folder)) > _LONGEST_PATH:
@@ -42,6 +44,10 @@ def tame(checkout: Path) -> None:
                     os.unlink(entry.path)  # noqa: PTH108 - a tree of 100,000 files: no objects for paths
                 elif entry.name == ".git" and not _stays_inside(entry, top):
                     os.unlink(entry.path)  # noqa: PTH108
+                elif entry.name in _RULES and entry.stat(follow_symlinks=False).st_size > _LONGEST_FILE:
+                    os.unlink(entry.path)  # noqa: PTH108
+                    too_large.append(os.fsencode(os.path.relpath(entry.path, top)))
+    return too_large
 
 
 def read_head(git_dir: Path) -> str | None:

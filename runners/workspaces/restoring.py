@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ RECORD = "workspace.json"
 
 _TRASH = "trash"
 _LABEL = "security.selinux"  # the system's own attribute
+
+# Threads that walk at once. Each would take the interpreter's lock from the others at every system call: twenty at
+# once took twice the CPU of two after two.
+_TURNS = threading.BoundedSemaphore(2)
 
 
 class Spoilt(WorkspaceError):
@@ -55,8 +60,11 @@ def restore(folder: Path) -> Restored:
     """
     try:
         facts = json.loads((folder / RECORD).read_text())["folders"]
-        known = read_index(folder / "index")
-        return _Restoring(folder, known, facts).run()
+        with _TURNS:
+            known = read_index(folder / "index")
+            restored = _Restoring(folder, known, facts).run()
+        remove(folder / _TRASH)
+        return restored
     except Spoilt:
         raise
     except (OSError, ValueError, KeyError, TypeError, WorkspaceError) as error:
@@ -87,7 +95,6 @@ class _Restoring:
         folders = [(self._top, b"", top)]
         while folders:
             folders += self._restore_folder(*folders.pop())
-        remove(self._trash)
         return Restored(bytes=self._bytes, removed=self._removed)
 
     def _restore_folder(

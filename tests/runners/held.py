@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from runners import supervision, verdict
+from runners import following, supervision, verdict
 from runners.base import Ending, Launch, Limits, Line, ProcessIdentity, Runner, SessionResult, SessionSpec, Tally
 from tests.processes import until
 
@@ -29,7 +29,7 @@ class Held:
     def read(self) -> list[Line]:
         """All lines up to now."""
         while True:
-            lines, self.offset = supervision.read_lines(self.folder, self.offset)
+            lines, self.offset = following.read_lines(self.folder, self.offset)
             if not lines:
                 return self.lines
             self.lines += lines

@@ -13,7 +13,9 @@ import pytest
 
 from runners import rehearsal, rehearsals
 from runners.base import Conversation, OptionsInvalid, ProgramMissing, Runner
-from runners.codex import HELD, MINIMUM_VERSION, NOT_KNOWN, UNTRUSTED, CodexRunner
+from runners.claude import ClaudeRunner
+from runners.codex import HELD, MINIMUM_VERSION, UNTRUSTED, CodexRunner
+from runners.codex_options import NOT_KNOWN
 from runners.rehearsal import API_KEY
 from runners.result_lines import ResultLine
 from tests.runners import codex_sessions
@@ -159,6 +161,9 @@ def test_options_that_are_well(options: dict[str, Any]) -> None:
         ({"append_system_prompt": "a\0b"}, "append_system_prompt", "Give a text"),
         ({"json_schema": ["object"]}, "json_schema", "Give a JSON schema"),
         ({"rehearsal_script": "no-such"}, "rehearsal_script", "Known are: .*overloaded"),
+        ({"effort": "max"}, "effort", "none of low, medium, high, xhigh"),
+        ({"plugins": ["tools/x"]}, "plugins", "loads no plugins"),
+        ({"agents": {"a": {}}}, "agents", "no subagents"),
         ({"fallback_model": "gpt-5.4"}, "fallback_model", "no other model"),
         ({"allowed_tools": ["Read"]}, "allowed_tools", "no list of tools"),
         ({"disallowed_tools": ["Bash"]}, "disallowed_tools", "no list of tools"),
@@ -174,15 +179,10 @@ def test_options_with_a_problem(options: dict[str, Any], field: str, words: str)
 
 
 def test_no_option_of_claude_is_left_out_silently() -> None:
-    """What a schedule can set for an agent is used, or refused with a sentence."""
-    used = {"model", "permission_mode", "append_system_prompt", "setting_sources", "rehearsal_script", "json_schema"}
-    judged = {"allow_empty_result", "tolerate_denied"}
-    of_agents = {
-        *("model", "fallback_model", "permission_mode", "allowed_tools", "disallowed_tools", "max_turns"),
-        *("max_budget_usd", "append_system_prompt", "setting_sources", "rehearsal_script"),
-    }
+    """What a schedule can set for an agent is used, or refused with a sentence of its own."""
+    of_the_worker = {"plugin_folders"}
 
-    assert of_agents <= used | judged | set(NOT_KNOWN)
+    assert set(ClaudeRunner.options) - of_the_worker == {*set(ClaudeRunner.options) & set(RUNNER.options), *NOT_KNOWN}
 
 
 # How it is started

@@ -1,41 +1,28 @@
 """The runner that docs/runners.md shows is run as it stands there."""
 
-import json
-import re
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runners.base import OptionsInvalid, ProgramMissing
+from tests.runners import tinker
 from tests.runners.held import make_spec, see_through
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "runners.md"
 
 
 @pytest.fixture(scope="module")
 def runner() -> Any:
-    code = next(
-        code for code in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "class " in code
-    )
-    module = types.ModuleType("tinker")
-    exec(compile(code, str(DOCUMENT), "exec"), module.__dict__)
-    return module.__dict__["TinkerRunner"]()
+    return tinker.documented_runner()
 
 
-def tinker(folder: Path, *lines: object, code: int = 0) -> str:
-    """A program that reads its prompt and prints these lines."""
-    file = folder / "tinker"
-    printed = "".join(f"echo '{json.dumps(line)}'\n" for line in lines)
-    file.write_text(f'#!/bin/sh\nread prompt\n{printed}echo "$prompt" >&2\nexit {code}\n')
-    file.chmod(0o755)
-    return str(file)
+def program(folder: Path, *lines: object, code: int = 0) -> str:
+    """Prints these lines, and then its prompt on standard error."""
+    return tinker.program(folder, "\n".join([*map(tinker.tells, lines), 'echo "$prompt" >&2', f"exit {code}"]))
 
 
 def test_a_session_of_the_example(tmp_path: Path, runner: Any) -> None:
-    program = tinker(tmp_path, {"say": "I look."}, {"done": "All is well. Indeed.", "tokens": 12})
-    spec = make_spec(tmp_path, options={"model": "tinker-2"}, program=program, prompt="Do it.\n")
+    given = program(tmp_path, {"say": "I look."}, {"done": "All is well. Indeed.", "tokens": 12})
+    spec = make_spec(tmp_path, options={"model": "tinker-2"}, program=given, prompt="Do it.\n")
     result, lines = see_through(runner, spec)
 
     assert (result.outcome, result.reason, result.summary) == ("succeeded", "ok", "All is well.")
@@ -44,8 +31,8 @@ def test_a_session_of_the_example(tmp_path: Path, runner: Any) -> None:
 
 
 def test_a_session_of_the_example_that_ends_early(tmp_path: Path, runner: Any) -> None:
-    program = tinker(tmp_path, {"say": "I look."}, code=3)
-    result, _ = see_through(runner, make_spec(tmp_path, options={"model": "tinker-2"}, program=program))
+    given = program(tmp_path, {"say": "I look."}, code=3)
+    result, _ = see_through(runner, make_spec(tmp_path, options={"model": "tinker-2"}, program=given))
 
     assert (result.outcome, result.reason, result.result) == ("failed", "no_result", "I look.")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runners.base import Line, OptionsInvalid, SessionSpec
+from runners.base import Ending, Event, Line, OptionsInvalid, SessionSpec, Tally
 from runners.function import FunctionRunner
 from tests.runners.held import make_spec, see_through
 
@@ -155,14 +155,13 @@ class TestFailure:
         [
             ("import sys; sys.exit('leaving')", "no_result", "exit code 1 and gave no result. leaving"),
             ("import os; os.abort()", "crashed", "SIGABRT"),
-            ("import time; time.sleep(60)", "timed_out", "longer than its time limit"),
         ],
     )
     def test_of_a_process_that_gave_no_result(
         self, tmp_path: Path, module: Path, program: str, reason: str, message: str
     ) -> None:
         module.write_text(f"def report(context):\n    {program}\n")
-        result, _ = see_through(RUNNER, spec(tmp_path, "operators_own.report"), timeout=2)
+        result, _ = see_through(RUNNER, spec(tmp_path, "operators_own.report"))
         assert result.reason == reason
         assert message in result.message
 
@@ -172,6 +171,13 @@ class TestFailure:
         )
         result, _ = see_through(RUNNER, spec(tmp_path, "operators_own.report"))
         assert (result.outcome, result.reason, result.result) == ("failed", "crashed", "done")
+
+    def test_of_a_full_disk_comes_before_a_result(self, tmp_path: Path) -> None:
+        """As with agents: nobody knows what else could not be written."""
+        tally = Tally(result=Event(kind="result", at_ms=1, text="done", data={"is_error": False}))
+        ending = Ending(exit_code=None, signal=15, ended_by="disk_full", started_at_ms=0, ended_at_ms=1, output_bytes=9)
+        result = RUNNER.judge(ending, tally, spec(tmp_path, "a.b"))
+        assert (result.outcome, result.reason) == ("failed", "disk_full")
 
 
 @pytest.mark.parametrize("data", [b'{"type": "result", ', b'{"type": "result", "a": 1}', b'{"type": "result"}'])

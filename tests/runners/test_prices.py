@@ -17,6 +17,17 @@ def test_an_answer_costs_what_each_kind_of_its_tokens_costs() -> None:
     assert price.of(usage) == pytest.approx(2 + 20 + 0.3 + 0.4 * 2.5 + 0.1 * 4)
 
 
+@pytest.mark.parametrize(
+    ("model", "price"),
+    [("gpt-6.1-terra", 1 + 5 + 0.05 + 1.25), ("gpt-6.1-sol", 2 + 10 + 0.1 + 2.5), ("gpt-5.6-terra", 2 + 12 + 0.2 + 2)],
+)
+def test_models_of_one_family_have_their_own_prices(model: str, price: float) -> None:
+    found = prices.price_of(model)
+    assert found
+    parts = (Usage(input=100_000), Usage(output=100_000), Usage(cache_read=100_000), Usage(cache_write=100_000))
+    assert 10 * sum(map(found.of, parts)) == pytest.approx(price)
+
+
 def test_a_long_prompt_is_dearer_as_a_whole() -> None:
     price = prices.price_of("claude-haiku-5-5")
     assert price
@@ -42,7 +53,7 @@ def test_a_model_is_known_by_its_other_names(name: str, same_as: str) -> None:
     assert prices.price_of(name) is prices.price_of(same_as) is not None
 
 
-@pytest.mark.parametrize("name", ["", "claude", "claude-other-1-0", "gpt-77", "my-own-model"])
+@pytest.mark.parametrize("name", ["", "claude", "claude-other-1-0", "gpt-77", "gpt-6.2", "my-own-model"])
 def test_a_model_that_is_not_in_the_table_has_no_price(name: str) -> None:
     assert prices.price_of(name) is None
     assert prices.resolve(name) == name

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.redaction import Redactor
+from runners.recording import OUT, Recorder, Stream
+from runners.redaction import SHORTEST_SECRET, Redactor
 
 SECRET = 'p4ss/w+rd "é" & more'
 LONG = 'p4ss/w+rd"é"&more' * 5
@@ -27,11 +28,13 @@ def encodings(secret: str) -> dict[str, str]:
         "plain": secret,
         "json": json.dumps(secret)[1:-1],
         "json, not escaped": json.dumps(secret, ensure_ascii=False)[1:-1],
+        "json, slashes too": json.dumps(secret)[1:-1].replace("/", "\\/"),
         "json in json": json.dumps(json.dumps(secret))[3:-3],
         "hex": data.hex(),
         "HEX": data.hex().upper(),
         "url": quote(secret, safe=""),
         "url path": quote(secret),
+        "url whole": quote(secret, safe=";/?:@&=+$,#!~*'()"),
         "form": quote_plus(secret),
         "url, small": re.sub("%..", lambda code: code[0].lower(), quote(secret, safe="")),
         "url, all of it": "".join(f"%{byte:02X}" for byte in data),
@@ -165,7 +168,7 @@ class TestRedactedStream:
     )
     def test_says_in_chunks_what_it_says_at_once(self, parts: list[bytes], cuts: list[int]) -> None:
         redactor = Redactor(["abcdef", "abcdefgh", "abc def gh"])
-        text, stream, said, at, turn = b"".join(parts), redactor.stream(), b"", 0, 0
+        text, stream, said, at, turn = b"".join([*parts, b"!"]), redactor.stream(), b"", 0, 0
         while at < len(text):
             size = cuts[turn % len(cuts)]
             said += stream.feed(text[at : at + size])
@@ -182,6 +185,13 @@ class TestRedactedStream:
         said = b"".join(stream.feed(b"ab" * (1 << 18)) for _ in range(6)) + stream.feed(b" fine") + stream.flush()
         assert b"ab" not in said
         assert said.endswith(b" fine")
+
+    @given(cut=st.integers(0, 16), size=st.integers(1, 5))
+    def test_hides_the_beginning_of_a_secret_at_its_end(self, cut: int, size: int) -> None:
+        secret = b"hunter2-hunter33"
+        text, stream = b"it is " + secret[:cut], Redactor([secret.decode()]).stream()
+        said = b"".join(stream.feed(text[at : at + size]) for at in range(0, len(text), size)) + stream.flush()
+        assert said == (b"it is [redacted]" if cut >= SHORTEST_SECRET else text)
 
     def test_of_no_secrets_hands_everything_on(self) -> None:
         stream = Redactor([]).stream()
@@ -207,6 +217,33 @@ class TestLog:
             *(b"o it is\n", b"e it is [redacted]\n", b"o [redacted]\n", b"s note\n", b"e [redacted]\n"),
             *(b"o [redacted]\n", b"e [redacted] fine\n", b"o \n", b"no record\n"),
         ]
+
+    @pytest.mark.parametrize("written", encodings(LONG).values(), ids=encodings(LONG))
+    def test_of_a_secret_that_was_cut_the_beginning_is_hidden(self, tmp_path: Path, written: str) -> None:
+        """The shim keeps the beginning of the line that passes its cap, and of one that is too long."""
+        begun = written[:30].encode()
+        printed = [
+            *(b"e fine", b"o it is " + begun, b"s line_cut: 9 more bytes of the line above are not kept.", b"o next"),
+            *(b"e and " + begun, b"s truncated: The output passed 99 bytes. The rest is not kept.", b'o {"a": 1}'),
+        ]
+        log = tmp_path / "output.log"
+        log.write_bytes(b"".join(b"1700000000000 %s\n" % line for line in printed))
+        said = [line.removeprefix(b"1700000000000 ") for line in Redactor([LONG]).log(log)]
+        assert [said[1], said[4]] == [b"o it is [redacted]\n", b"e and [redacted]\n"]
+        assert [line for at, line in enumerate(said) if at not in (1, 4)] == [
+            line + b"\n" for at, line in enumerate(printed) if at not in (1, 4)
+        ]
+
+    def test_what_the_shim_really_cuts_is_hidden(self, tmp_path: Path) -> None:
+        secret = "hunter2-" * 8
+        for room in range(4, 60, 7):
+            path = tmp_path / f"{room}.log"
+            recorder, stream = Recorder(str(path), cap=200 + room), Stream(OUT)
+            for chunk in (b"x" * 150 + b"\n", secret.encode()[:20], secret.encode()[20:], b"\nmore\n"):
+                recorder.feed(stream, chunk)
+            recorder.close()
+            assert recorder.truncated
+            assert b"hunter" not in b"".join(Redactor([secret]).log(path))
 
     def test_is_the_same_where_there_is_no_secret_in_it(self, tmp_path: Path) -> None:
         log = tmp_path / "output.log"

@@ -467,6 +467,43 @@ class TestRunners:
         assert (result.outcome, result.reason) == ("succeeded", "ok"), result.message
         assert list(spec.workspace.iterdir()), "it wrote no file"
 
+    @pytest.mark.skipif(not codex_sessions.program(), reason=codex_sessions.NO_CODEX)
+    @pytest.mark.parametrize("network", ["none", "host"])
+    def test_codex_s_own_sandbox_holds_inside_of_ours(self, tmp_path: Path, network: Any) -> None:
+        """It keeps more than ours does: the key, what the verdict is read from, and the checkout's git directory."""
+        look = [
+            "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -o -e ^MINE=.. -e ^OPENAI_API_KEY= | sort -u",
+            'touch "$HOME/.codex/forged" "$HOME/forged" .git/forged; find .git "$HOME" -name forged',
+            "touch made && echo it is made",
+        ]
+        # One command: of several that are asked for at once, Codex does not tell of each.
+        turns = [[{"type": "tool_use", "name": "Bash", "input": {"command": "\n".join(look)}}]]
+        source = Source(tmp_path / "workspace")
+        spec = make_spec(
+            tmp_path,
+            options={"model": "gpt-5.5", "rehearsal_script": turns},
+            agent_session_id="12345678-1234-4234-8234-123456789012",
+            prompt="Do it.",
+            program=codex_sessions.program(),
+            environment={"MINE": "given"},
+            rehearse=True,
+        )
+        runner = CodexRunner()
+        held = begin(spec, runner.launch(spec), Sandbox(network=network), timeout=40)
+        ending, tally, told = held.end(within=50), Tally(), ""
+        for event in (event for line in held.read() for event in runner.read(line)):
+            verdict.add(tally, event)
+            told += f"{event.kind}: {event.text}\n"
+        result = runner.judge(ending, tally, spec)
+        assert (result.outcome, result.reason) == ("succeeded", "ok"), result.message
+        assert "it is made" in told
+        assert "MINE=gi\n" in told
+        assert "OPENAI_API_KEY=\n" not in told
+        assert told.count("Read-only file system") == 3
+        assert (spec.workspace / "made").exists()
+        assert not list(source.path.rglob("forged"))
+        assert not list(spec.home.rglob("forged"))
+
     @pytest.mark.parametrize("network", ["none", "allow_list", "host"])
     def test_claude_rehearses(self, tmp_path: Path, network: Any) -> None:
         tmp_path.joinpath("session").mkdir(mode=0o700)

@@ -148,11 +148,6 @@ class TestFailure:
         assert (result.outcome, result.reason) == ("failed", "crashed")
         assert "SIGABRT" in result.message
 
-    def test_of_the_time_limit(self, tmp_path: Path) -> None:
-        result, _ = see_through(RUNNER, shell(tmp_path, "sleep 60"), timeout=0.3)
-        assert (result.outcome, result.reason) == ("timed_out", "timed_out")
-        assert "The limit is 0.3 s." in result.message
-
     def test_of_a_program_without_a_first_line(self, tmp_path: Path) -> None:
         asked = spec(tmp_path, "./report")
         (asked.workspace / "report").write_text("echo hello\n")

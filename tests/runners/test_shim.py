@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runners import processes, supervision
+from runners import following, processes, supervision
 from runners.base import ProcessIdentity, SupervisionError
 from runners.claude import ANSWERS
 from tests.processes import until
@@ -292,7 +292,7 @@ class TestOutputWithoutBounds:
         beginning, _, remark = held.texts()[0].partition(b" [")
         more = int(remark.removesuffix(b" more bytes of this line]"))
         assert len(beginning) + more == 20_000_000
-        assert supervision.LINE_BYTES - 100 < len(beginning) <= supervision.LINE_BYTES
+        assert following.LINE_BYTES - 100 < len(beginning) <= following.LINE_BYTES
         assert (held.folder / "output.log").stat().st_size > 20_000_000
 
     def test_a_full_disk_ends_the_session_and_says_so(self, tmp_path: Path) -> None:

@@ -8,20 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from runners import processes, recording, supervision
+from runners import following, processes, recording, supervision
 from runners.base import DiskFull, Launch, ProcessIdentity, SupervisionError
 from tests.processes import until
-from tests.runners.held import PATH, hold, hold_python, limits_of
+from tests.runners.held import PATH, hold, limits_of
 
 _WORKER = """
 import json, sys, time
 from pathlib import Path
-from runners import supervision
+from runners import following, supervision
 from runners.base import Launch, Limits
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 program = 'for i in range(400): print(i); time.sleep(0.003)'
@@ -29,17 +30,12 @@ launch = Launch(argv=[sys.executable, '-I', '-S', '-u', '-c', 'import time\\n' +
 supervision.start(folder, launch, cwd=folder, limits=Limits())
 lines, offset = [], 0
 while len(lines) < count:
-    more, offset = supervision.read_lines(folder, offset)
+    more, offset = following.read_lines(folder, offset)
     lines += [int(line.data) for line in more]
     time.sleep(0.01)
 print(json.dumps({'lines': lines, 'offset': offset}), flush=True)
 time.sleep(60)
 """
-
-
-def write_log(folder: Path, *records: bytes) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "output.log").write_bytes(b"".join(records))
 
 
 class TestStart:
@@ -112,67 +108,6 @@ class TestStart:
         assert zombies == []
 
 
-class TestReadLines:
-    def test_gives_whole_records_only(self, tmp_path: Path) -> None:
-        write_log(tmp_path, b"1700000000000 o one\n", b"1700000000001 e tw")
-        lines, offset = supervision.read_lines(tmp_path, 0)
-        assert [(line.at_ms, line.stream, line.data) for line in lines] == [(1700000000000, "out", b"one")]
-        with (tmp_path / "output.log").open("ab") as log:
-            log.write(b"o\n")
-        lines, offset = supervision.read_lines(tmp_path, offset)
-        assert [(line.stream, line.data) for line in lines] == [("err", b"two")]
-        assert supervision.read_lines(tmp_path, offset) == ([], offset)
-
-    def test_reads_a_little_at_a_time(self, tmp_path: Path) -> None:
-        write_log(tmp_path, *(b"1700000000000 o %d\n" % number for number in range(1000)))
-        offset, seen = 0, []
-        while True:
-            lines, offset = supervision.read_lines(tmp_path, offset, max_bytes=100)
-            if not lines:
-                break
-            assert len(lines) <= 5
-            seen += [int(line.data) for line in lines]
-        assert seen == list(range(1000))
-
-    def test_hands_over_the_beginning_of_a_line_beyond_all_bounds(self, tmp_path: Path) -> None:
-        write_log(tmp_path, b"1700000000000 o ", b"x" * 5000, b"\n", b"1700000000000 o next\n")
-        lines, offset = supervision.read_lines(tmp_path, 0, max_bytes=100, line_bytes=116)
-        assert [line.data for line in lines] == [b"x" * 100 + b" [4900 more bytes of this line]"]
-        assert [line.data for line in supervision.read_lines(tmp_path, offset)[0]] == [b"next"]
-
-    def test_waits_for_the_end_of_a_long_line(self, tmp_path: Path) -> None:
-        write_log(tmp_path, b"1700000000000 o ", b"x" * 5000)
-        assert supervision.read_lines(tmp_path, 0, max_bytes=100) == ([], 0)
-
-    def test_shows_what_is_no_record_as_output(self, tmp_path: Path) -> None:
-        write_log(tmp_path, b"scribbled by the agent\n", b"\n", b"now o x\n", b"1 z x\n")
-        lines, _ = supervision.read_lines(tmp_path, 0)
-        assert [line.data for line in lines] == [b"scribbled by the agent", b"", b"now o x", b"1 z x"]
-        assert {line.stream for line in lines} == {"out"}
-
-    def test_gives_nothing_before_the_session_began(self, tmp_path: Path) -> None:
-        assert supervision.read_lines(tmp_path, 0) == ([], 0)
-
-
-class TestLastOutput:
-    def test_is_the_end_of_standard_output_in_whole_lines(self, tmp_path: Path) -> None:
-        held = hold_python(tmp_path, "import sys\nfor i in range(1000): print(i); print('e', i, file=sys.stderr)")
-        held.end()
-        assert supervision.last_output(held.folder, max_bytes=13) == b"997\n998\n999"
-        assert supervision.last_output(held.folder, max_bytes=10**6).startswith(b"0\n1\n2\n")
-
-    def test_is_found_at_the_end_of_a_long_log(self, tmp_path: Path) -> None:
-        write_log(tmp_path, *(b"1700000000000 o %07d\n" % number for number in range(100_000)))
-        assert supervision.last_output(tmp_path, max_bytes=20) == b"0099998\n0099999"
-
-    def test_is_cut_where_a_single_line_is_too_long(self, tmp_path: Path) -> None:
-        write_log(tmp_path, b"1700000000000 o ", b"x" * 50, b"\n")
-        assert supervision.last_output(tmp_path, max_bytes=20) == b"x" * 20
-
-    def test_is_empty_when_nothing_was_printed(self, tmp_path: Path) -> None:
-        assert supervision.last_output(tmp_path, max_bytes=10) == b""
-
-
 class TestAnotherWorker:
     def test_goes_on_where_one_was_killed_with_nothing_lost_and_nothing_twice(self, tmp_path: Path) -> None:
         folder = tmp_path / "session"
@@ -186,7 +121,7 @@ class TestAnotherWorker:
         assert supervision.ending_or_died(folder) is None
         while True:
             ending = supervision.ending_or_died(folder)
-            more, offset = supervision.read_lines(folder, offset)
+            more, offset = following.read_lines(folder, offset)
             lines += [int(line.data) for line in more]
             if ending and not more:
                 break
@@ -311,3 +246,25 @@ def test_a_name_that_is_no_ascii_does_no_harm(tmp_path: Path) -> None:
     held = hold(tmp_path, "printf", "%s", "grüße", name="séance 1", environment={"PATH": PATH})
     assert held.end().exit_code == 0
     assert held.texts() == ["grüße".encode()]
+
+
+class TestAwaitEnd:
+    def test_returns_when_the_shim_ends(self, tmp_path: Path) -> None:
+        held = hold(tmp_path, "sleep", "0.3")
+        began = time.monotonic()
+        supervision.await_end(held.folder, 60)
+        assert time.monotonic() - began < 30
+        assert supervision.ending_or_died(held.folder)
+        supervision.await_end(held.folder, 60)  # at once
+
+    def test_returns_when_the_time_is_over(self, tmp_path: Path) -> None:
+        held = hold(tmp_path, "sleep", "60")
+        supervision.await_end(held.folder, 0.05)
+        assert supervision.ending_or_died(held.folder) is None
+        supervision.request_stop(held.folder, "cancelled")
+        held.end()
+
+    def test_waits_where_no_shim_is_known(self, tmp_path: Path) -> None:
+        began = time.monotonic()
+        supervision.await_end(tmp_path, 0.05)
+        assert time.monotonic() - began >= 0.05

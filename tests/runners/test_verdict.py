@@ -1,12 +1,16 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runners import verdict
-from runners.base import Event, EventKind, Line, SessionResult, Tally
+from runners.base import Event, EventKind, FetchFailed, Line, RunnerError, SessionResult, Tally
 from runners.claude_stream import read
+from runners.model_names import same_model
 from tests.runners.claude_sessions import OPTIONS, RECORDED, STREAMS, make_ending
+from tests.runners.held import hold
 
 
 def recorded(name: str) -> tuple[dict[str, Any], list[Line]]:
@@ -168,6 +172,20 @@ def test_a_rate_limit_says_when_to_come_back() -> None:
     assert judge("success").resets_at is None
 
 
+def test_a_rejection_where_usage_beyond_the_quota_is_paid_for_stops_nobody() -> None:
+    tally = Tally()
+    verdict.add(tally, event("rate_limit", status="rejected", resets_at=1795200000, overage=True))
+    assert tally.rate_limit_resets_at is None
+    verdict.add(tally, event("rate_limit", status="rejected", resets_at=1795200000, overage=False))
+    assert tally.rate_limit_resets_at == 1795200000
+
+
+def test_a_limit_can_be_that_of_one_model_alone() -> None:
+    tally = Tally()
+    verdict.add(tally, event("rate_limit", status="rejected", resets_at=1795200000, model="opus"))
+    assert tally.rate_limit_model == "opus"
+
+
 def test_a_note_can_tell_that_another_model_answered() -> None:
     tally = Tally()
     verdict.add(tally, event("note", text="Mind this."))
@@ -266,7 +284,7 @@ def test_a_fault_it_recovered_from_is_forgotten() -> None:
     ],
 )
 def test_the_model_that_ran_is_the_one_that_was_asked_for(asked: str, ran: str) -> None:
-    assert verdict.same_model(asked, ran)
+    assert same_model(asked, ran)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +299,7 @@ def test_the_model_that_ran_is_the_one_that_was_asked_for(asked: str, ran: str) 
     ],
 )
 def test_another_model_is_another_model(asked: str, ran: str) -> None:
-    assert not verdict.same_model(asked, ran)
+    assert not same_model(asked, ran)
 
 
 @pytest.mark.parametrize(
@@ -301,3 +319,42 @@ def test_the_summary_is_the_first_sentence(text: str, summary: str) -> None:
 
 def event(kind: EventKind, text: str = "", **data: Any) -> Event:
     return Event(kind=kind, at_ms=1, text=text, data=data)
+
+
+def test_what_is_printed_after_a_crash_makes_no_success(tmp_path: Path) -> None:
+    """What the program left behind may still print, and print what looks like its result."""
+    line = json.dumps({"type": "result", "subtype": "success", "result": "All is well."})
+    program = f"(sleep 0.2; echo '{line}') & kill -SEGV $$"
+    held = hold(tmp_path, "sh", "-c", program, launch={"result_type": "result"}, result_grace=1, kill_grace=1)
+    ending = held.end(within=60)
+    result = verdict.judge(ending, tally_of(held.read()), {})
+
+    assert line.encode() in held.texts()
+    assert (result.outcome, result.reason) == ("failed", "crashed")
+
+
+REASONS: dict[str, Callable[[], SessionResult | type[RunnerError]]] = {
+    "max_turns": lambda: judge("max-turns"),
+    "budget": lambda: judge("budget"),
+    "rate_limited": lambda: judge("usage-limit"),
+    "overloaded": lambda: judge("overloaded"),
+    "auth": lambda: judge("wrong-key"),
+    "denied": lambda: judge("denied"),
+    "no_result": lambda: judge("says-nothing"),
+    "stalled": lambda: judge("hangs", ended_by="stalled"),
+    "timed_out": lambda: judge("hangs"),
+    "truncated": lambda: judge("success", lines=slice(0, 2), truncated=True),
+    "model_mismatch": lambda: judge("another-model"),
+    "crashed": lambda: judge("hangs", ended_by="", exit_code=None, signal=9),
+    "program_missing": lambda: judge("hangs", ended_by="program_missing"),
+    "disk_full": lambda: judge("hangs", ended_by="disk_full"),
+    "cancelled": lambda: judge("hangs", ended_by="cancelled"),
+    "worker_died": lambda: judge("hangs", ended_by="shim_died"),
+    "fetch_failed": lambda: FetchFailed,
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_each_reason_is_its_own(reason: str) -> None:
+    """`check_failed` is in test_postconditions.py."""
+    assert REASONS[reason]().reason == reason

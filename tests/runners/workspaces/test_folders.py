@@ -1,15 +1,20 @@
 """Folders that are made whole or not at all, and removed whatever is in them."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runners.base import WorkspaceError
 from runners.workspaces import remove, sizes
-from runners.workspaces.folders import building
+from runners.workspaces.folders import building, spread_apart
+
+TOP_DIRECTORY = 0x20000
 
 
 def test_removing_does_not_follow_links(tmp_path: Path) -> None:
@@ -65,6 +70,8 @@ def test_odd_names_files_and_nothing_are_removed(tmp_path: Path) -> None:
 
 def test_what_can_not_be_removed_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
+    for number in range(20):  # what holds less needs no program
+        (tmp_path / "tree" / f"{number}").touch()
     (tmp_path / "bin").mkdir()
     for name in ("rm", "chmod"):
         (tmp_path / "bin" / name).write_text("#!/bin/sh\nexit 1\n")
@@ -98,3 +105,39 @@ def test_sizes_are_what_the_disk_holds(tmp_path: Path) -> None:
     assert found.keys() == {"a", "file"}
     assert 1_000_000 <= found["a"] < 1_100_000
     assert 10_000 <= found["file"] < 20_000
+
+
+def test_what_is_made_in_a_folder_is_placed_apart_where_the_file_system_can_do_that() -> None:
+    with tempfile.TemporaryDirectory() as name:  # on a disk, where the folder of a test is in memory
+        folder = Path(name)
+        if _file_system_of(folder) not in ("ext3", "ext4"):
+            pytest.skip("The temporary files are on another file system than ext4.")
+        spread_apart(folder)
+        spread_apart(folder)
+        flags = _flags(folder)
+        assert flags is not None
+        (folder / "below").mkdir()
+        assert flags & TOP_DIRECTORY
+        assert _flags(folder / "below") == flags & ~TOP_DIRECTORY, "a session can't tell"
+
+
+def test_a_folder_that_can_not_be_marked_does_no_harm(tmp_path: Path) -> None:
+    spread_apart(tmp_path / "nowhere")
+    spread_apart(Path("/proc"))
+
+
+def _file_system_of(folder: Path) -> str:
+    mounted = [part for part in psutil.disk_partitions(all=True) if folder.is_relative_to(part.mountpoint)]
+    return max(mounted, key=lambda part: len(part.mountpoint)).fstype
+
+
+def _flags(folder: Path) -> int | None:
+    read = bytearray(8)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, 0x80086601, read)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return int.from_bytes(read, sys.byteorder)

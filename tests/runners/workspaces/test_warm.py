@@ -171,6 +171,12 @@ def modes(checkout: Path) -> None:
     checkout.chmod(0o700)
 
 
+def modes_of_all(checkout: Path) -> None:
+    for path in checkout.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o700)
+
+
 def closed_folders(checkout: Path) -> None:
     write("build/a/b/c")(checkout)
     for name in ("build/a/b", "build/a", "build"):
@@ -207,7 +213,21 @@ DIRT: dict[str, Act] = {
     "stash": acts(write("readme.md"), git("stash")),
     "commits": acts(write("new"), git("add", "new"), git(*IDENTITY, "commit", "-m", "Work")),
     "another commit": git("checkout", "--quiet", "HEAD~1"),
-    "grafts": git("replace", "HEAD", "HEAD~1"),
+    "replacements": git("replace", "HEAD", "HEAD~1"),
+    "grafts": acts(write(".git/info/grafts", "0" * 40 + "\n"), write(".git/shallow", "0" * 40 + "\n")),
+    "packed refs": acts(git("branch", "mine"), git("pack-refs", "--all", "--prune")),
+    "reflogs": acts(write(".git/logs/refs/heads/main", "odd\n"), git("reflog", "expire", "--expire=now", "--all")),
+    "worktrees": git("worktree", "add", "--quiet", "other"),
+    "worktrees elsewhere": git("worktree", "add", "--quiet", "../../elsewhere"),
+    "config of a worktree": acts(
+        git("config", "extensions.worktreeConfig", "true"), git("config", "--worktree", "core.sparseCheckout", "true")
+    ),
+    "recorded resolutions": acts(git("config", "rerere.enabled", "true"), write(".git/rr-cache/abc/preimage")),
+    "a remote": acts(git("remote", "add", "mine", "/nowhere"), git("config", "url./x.insteadOf", "/y")),
+    "in the middle of something": acts(write(".git/MERGE_HEAD", "0" * 40), write(".git/rebase-merge/done")),
+    "notes": git("-c", "user.name=E", "-c", "user.email=e@example.org", "notes", "add", "-m", "Mine", "HEAD"),
+    "a file system monitor": git("update-index", "--fsmonitor-valid", "readme.md"),
+    "an untracked cache": git("update-index", "--force-untracked-cache"),
     "alternates": write(".git/objects/info/alternates", "/nowhere\n"),
     "assumed unchanged": acts(git("update-index", "--assume-unchanged", "readme.md"), write("readme.md")),
     "skipped": acts(git("update-index", "--skip-worktree", "src/app.py"), write("src/app.py")),
@@ -230,6 +250,7 @@ DIRT: dict[str, Act] = {
     "nested repository": acts(git("init", "--quiet", "nested"), write("nested/file")),
     "submodule": submodule,
     "modes": modes,
+    "modes of all": modes_of_all,
     "closed folders": closed_folders,
     "times": old_times,
     "hard link out": hard_link,

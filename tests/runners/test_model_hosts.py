@@ -1,0 +1,69 @@
+"""What a schedule in a sandbox is told before it is saved."""
+
+import pytest
+
+from runners.claude import ClaudeRunner
+from runners.codex import CodexRunner
+from runners.model_hosts import unreachable_model
+from runners.script import ScriptRunner
+
+CLAUDE, CODEX = ClaudeRunner.credentials, CodexRunner.credentials
+
+
+@pytest.mark.parametrize(
+    ("credentials", "environment", "network", "hosts"),
+    [
+        (CLAUDE, {}, "host", []),
+        (CLAUDE, {}, "allow_list", ["api.anthropic.com"]),
+        (CLAUDE, {}, "allow_list", ["example.org", "*.anthropic.com"]),
+        (CODEX, {}, "allow_list", ["api.openai.com:443"]),
+        (CLAUDE, {"ANTHROPIC_BASE_URL": "https://gate.example.com:8443/v1"}, "allow_list", ["gate.example.com:8443"]),
+        (CLAUDE, {"CLAUDE_CODE_USE_BEDROCK": "1"}, "allow_list", ["bedrock.example.com"]),
+        (CLAUDE, {"ANTHROPIC_BASE_URL": "no url"}, "allow_list", ["a.test"]),
+        (CLAUDE, {"ANTHROPIC_BASE_URL": "https://[::1"}, "allow_list", ["a.test"]),
+        (ScriptRunner.credentials, {}, "none", []),
+    ],
+)
+def test_what_may_well_work_is_left_alone(
+    credentials: tuple[str, ...], environment: dict[str, str], network: str, hosts: list[str]
+) -> None:
+    assert unreachable_model(credentials, environment, network=network, allowed_hosts=hosts) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("credentials", "environment", "network", "hosts", "field", "words"),
+    [
+        (CLAUDE, {}, "none", [], "network", "name api.anthropic.com there"),
+        (CODEX, {}, "none", [], "network", "name api.openai.com there"),
+        (
+            CLAUDE,
+            {},
+            "allow_list",
+            ["example.org"],
+            "allowed_hosts",
+            "add api.anthropic.com, or set ANTHROPIC_BASE_URL",
+        ),
+        (CLAUDE, {}, "allow_list", ["api.anthropic.com:8443"], "allowed_hosts", "add api.anthropic.com"),
+        (
+            CODEX,
+            {"OPENAI_BASE_URL": "https://gate.example.com:8443/v1"},
+            "allow_list",
+            ["gate.example.com"],
+            "allowed_hosts",
+            "add gate.example.com:8443",
+        ),
+        (CLAUDE, {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "allow_list", ["127.0.0.1:9"], "network", "127.0.0.1:9"),
+        (CLAUDE, {"ANTHROPIC_BASE_URL": "http://[::1]:9"}, "none", [], "network", "by the worker's network alone"),
+    ],
+)
+def test_a_model_out_of_reach_is_named(
+    credentials: tuple[str, ...],
+    environment: dict[str, str],
+    network: str,
+    hosts: list[str],
+    field: str,
+    words: str,
+) -> None:
+    found = unreachable_model(credentials, environment, network=network, allowed_hosts=hosts)
+    assert found[0] == field
+    assert words in found[1]
