@@ -5,8 +5,11 @@ import warnings
 from typing import Any
 
 from celery import Celery
+from celery.bootsteps import Step
 from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging
+from click import Option
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -14,8 +17,22 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platforms")
 
 app = Celery("rota")
+app.user_options["worker"].add(
+    Option(["--drain"], is_flag=True, help="Wait for its sessions at SIGTERM: don't leave them to the next worker.")
+)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+class Drain(Step):
+    """Takes the option --drain of `celery worker`. So does the setting."""
+
+    def __init__(self, parent: Any, drain: bool = False, **options: Any) -> None:
+        super().__init__(parent, **options)
+        settings.ROTA_DRAIN = settings.ROTA_DRAIN or drain
+
+
+app.steps["worker"].add(Drain)
 
 
 @setup_logging.connect

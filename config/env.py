@@ -3,14 +3,19 @@
 import os
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+Default = TypeVar("Default", bool, None)
+
 _NAMED = re.compile(r"(?:export )?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)")
+_AMOUNT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,2})?")
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
 _DATABASES = ("sqlite", "postgres", "postgresql")
@@ -63,7 +68,7 @@ def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
 
 
-def flag(name: str, *, default: bool) -> bool:
+def flag(name: str, *, default: Default) -> bool | Default:
     value = text(name).lower()
     if not value:
         return default
@@ -77,6 +82,14 @@ def number(name: str, *, default: int, least: int, most: int = 1_000_000) -> int
     if not value.isdecimal() or not least <= int(value) <= most:
         raise ImproperlyConfigured(f"{name} is {value!r}: give a whole number from {least} to {most}.")
     return int(value)
+
+
+def amount(name: str, *, default: str) -> Decimal:
+    """US dollars, in cents, above zero."""
+    value = text(name, default)
+    if not _AMOUNT.fullmatch(value) or not Decimal(value):
+        raise ImproperlyConfigured(f"{name} is {value!r}: give US dollars, such as 0.50.")
+    return Decimal(value)
 
 
 def choice(name: str, *, default: str, of: Iterable[str]) -> str:
@@ -97,6 +110,15 @@ def zone(name: str, *, default: str) -> str:
 def listed(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
     """Values between commas."""
     return [part.strip() for part in text(name, ",".join(default)).split(",") if part.strip()]
+
+
+def folders(name: str) -> list[str]:
+    """Absolute paths between commas."""
+    found = listed(name)
+    for path in found:
+        if not path.startswith("/") or ".." in path.split("/"):
+            raise ImproperlyConfigured(f"{name} has {path!r}: give absolute paths, between commas.")
+    return found
 
 
 def secrets(prefix: str, *, shortest: int) -> dict[str, str]:

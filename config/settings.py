@@ -128,6 +128,10 @@ def _tuned(entry: dict[str, Any]) -> dict[str, Any]:
     entry["CONN_MAX_AGE"] = 0
     entry["CONN_HEALTH_CHECKS"] = True
     options.setdefault("connect_timeout", 5)
+    # A server that went away without a word is noticed within half a minute, and not after two hours.
+    for name, seconds in (("keepalives_idle", 10), ("keepalives_interval", 5), ("keepalives_count", 3)):
+        options.setdefault(name, seconds)
+    options.setdefault("tcp_user_timeout", 20_000)  # milliseconds
     return entry
 
 
@@ -181,6 +185,7 @@ CELERY_TASK_ROUTES = {"schedules.tasks.execute_session": {"queue": "sessions"}}
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_TRACK_STARTED = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONSUMER = "config.consumer:Consumer"
 CELERY_WORKER_SEND_TASK_EVENTS = True
 # There is nothing to cancel where messages are acknowledged early: Celery only stops warning of it.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
@@ -220,6 +225,9 @@ ROTA_FUNCTIONS = {
     "docs-freshness": "runners.functions.docs_freshness.report",
 }
 
+# What schedules may name plugins of by their absolute path. A plugin is code that runs as the worker's user.
+ROTA_PLUGIN_FOLDERS = env.folders("ROTA_PLUGIN_FOLDERS")
+
 ROTA_TARGETS = {
     "codebase": "schedules.targets.codebase.Codebase",
     "custom": "schedules.targets.custom.Custom",
@@ -227,6 +235,8 @@ ROTA_TARGETS = {
 
 ROTA_MAX_SESSIONS = env.number("ROTA_MAX_SESSIONS", default=4, least=1)
 ROTA_MAX_SESSIONS_PER_REPOSITORY = env.number("ROTA_MAX_SESSIONS_PER_REPOSITORY", default=2, least=1)
+# What a session without a money limit of its own reserves of the budgets, until what it cost is known.
+ROTA_RESERVE_USD = env.amount("ROTA_RESERVE_USD", default="1.00")
 # The longest wait for a forge to hand over what is new in a repository.
 ROTA_FETCH_TIMEOUT = timedelta(seconds=env.number("ROTA_FETCH_TIMEOUT", default=300, least=1))
 # Checkouts that wait for the next session, on each machine: how much room they may take, and for how long.
@@ -245,7 +255,15 @@ ROTA_SESSION_CGROUP = env.text("ROTA_SESSION_CGROUP")
 ROTA_RETENTION_DAYS = env.number("ROTA_RETENTION_DAYS", default=90, least=1)
 # bin/up sets it: with the worker its sessions end, instead of waiting for the next worker.
 ROTA_END_SESSIONS_ON_EXIT = env.flag("ROTA_END_SESSIONS_ON_EXIT", default=False)
-ROTA_WORKER_SILENT_AFTER = timedelta(seconds=60)
+# At SIGTERM a worker waits for its sessions, as with its option --drain.
+ROTA_DRAIN = env.flag("ROTA_DRAIN", default=False)
+# A worker that could not say for so long that it is there has lost its sessions. It ends them itself a little before.
+ROTA_LEASE = timedelta(seconds=env.number("ROTA_LEASE", default=60, least=30, most=3600))
+# A worker whose disks have less than this takes no session.
+ROTA_MIN_FREE_BYTES = env.number("ROTA_MIN_FREE_MB", default=500, least=0) * 2**20
+ROTA_MIN_FREE_INODES = env.number("ROTA_MIN_FREE_INODES", default=10_000, least=0)
+# An alarm says so when a session has waited for so many minutes.
+ROTA_QUEUE_ALARM = timedelta(minutes=env.number("ROTA_QUEUE_ALARM", default=15, least=1))
 
 # What an agent's program reads from its environment to be let in. Each runner names those it may have.
 ROTA_CREDENTIALS = {
@@ -262,11 +280,8 @@ ROTA_CREDENTIALS = {
 }
 # Runner → path of its agent program, where it is not the one that comes with Rota or on PATH.
 ROTA_PROGRAMS = {"claude": env.text("ROTA_CLAUDE_PROGRAM"), "codex": env.text("ROTA_CODEX_PROGRAM")}
-# Agents talk to a scripted model on this machine: no key, no cost, nothing delivered.
-ROTA_REHEARSE = env.flag(
-    "ROTA_REHEARSE",
-    default=not any(secret for name, secret in ROTA_CREDENTIALS.items() if not name.endswith("_BASE_URL")),
-)
+# Agents talk to a scripted model on this machine: no key, no cost, nothing delivered. None: those without a key do.
+ROTA_REHEARSE = env.flag("ROTA_REHEARSE", default=None)
 # PATH of sessions; empty: the system's own directories. Rota's virtual environment is not among them.
 ROTA_SESSION_PATH = env.text("ROTA_SESSION_PATH")
 # Name → value, for sessions whose schedule asks for that name: ROTA_SECRET_DEPLOY_TOKEN=… What the table of secrets has
@@ -328,6 +343,7 @@ LOGGING = {
                 "celery.worker.strategy",
                 "django_celery_beat.schedulers",
                 "django.db.backends",
+                "django.template",
                 "asyncio",
             )
         },

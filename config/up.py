@@ -26,6 +26,7 @@ from config.celery import app
 from config.instance import AlreadyRuns, Instance
 from config.supervisor import Program, Stopping, Supervisor
 from runners import kill
+from schedules.agents import agents, rehearsed_agents
 
 # Seconds. A slow machine needs ten to import everything five times.
 _BROKER_WITHIN = 10.0
@@ -236,10 +237,12 @@ def _welcome(address: Address, *, password: str) -> str:
             f"Log in as admin with the password {password}",
             "It is shown this once; bin/manage changepassword admin sets another.",
         ]
-    if settings.ROTA_REHEARSE:
-        mend = "ROTA_REHEARSE=false" if env.text("ROTA_REHEARSE") else "ANTHROPIC_API_KEY"
+    if rehearsing := rehearsed_agents():
+        are_all = len(rehearsing) == len(list(agents()))
+        who = "Agents are" if are_all else f"Schedules of {' and '.join(rehearsing)} are"
+        mend = " or ".join(sorted({reason.mend for reason in rehearsing.values()}))
         lines += [
-            "Agents are rehearsed: a scripted model on this machine answers them, at no cost, and nothing is",
+            f"{who} rehearsed: a scripted model on this machine answers them, at no cost, and nothing is",
             f"delivered. Set {mend} in the environment or in .env to let them work.",
         ]
     if os.geteuid() == 0:

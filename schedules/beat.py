@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import __version__ as celery_version
 from celery.beat import SchedulingError
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 from django_celery_beat.schedulers import DatabaseScheduler
 from kombu import Connection
@@ -22,18 +22,26 @@ from kombu import Connection
 from schedules import tasks
 from schedules.firing import fire_due
 from schedules.models import Schedule, WorkerHeartbeat
-from schedules.presence import Presence
+from schedules.presence import Presence, keep_connection
+from schedules.replanning import replan_ahead
+from schedules.watch import LOOK_EVERY as LOOK_AROUND_EVERY
+from schedules.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 # The longest sleep between two looks, in seconds: an edit, a pause or a resume takes effect within it.
 LOOK_EVERY = 0.9
+# By so much a clock is corrected now and then, and no due time comes again that matters.
+_TURNED_BACK = timedelta(seconds=60)
 
 
 class Scheduler(DatabaseScheduler):
     """Fires due schedules on each tick, before and beside what DatabaseScheduler does."""
 
     _presence: Presence | None = None
+    _last_look: datetime | None = None
+    _looked_at = float("-inf")
+    _watch: Watch | None = None
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         look_again = time.monotonic() + self.look(timezone.now())
@@ -51,9 +59,11 @@ class Scheduler(DatabaseScheduler):
 
     def look(self, now: datetime) -> float:
         """Fire what is due. Returns the seconds until the next look; a database that is away is tried again then."""
-        close_old_connections()
         try:
+            keep_connection()
+            self._heed_the_clock(now)
             self._say_alive(now)
+            self._look_around(now, time.monotonic())
             next_due_at = Schedule.objects.next_due_at()
             if next_due_at is None:
                 return LOOK_EVERY
@@ -68,15 +78,45 @@ class Scheduler(DatabaseScheduler):
             connection.close()
             return LOOK_EVERY
 
+    def _heed_the_clock(self, now: datetime) -> None:
+        """A clock that was turned back, while beat ran or was away: times that come again are waited for again."""
+        if self._last_look is None:
+            self._last_look = WorkerHeartbeat.objects.last_seen_at(WorkerHeartbeat.Kind.BEAT) or now
+        if self._last_look - now > _TURNED_BACK:
+            moved = replan_ahead(now=now)
+            logger.error(
+                "The clock was turned back by %s: %d schedules wait for an earlier time than before",
+                self._last_look - now,
+                moved,
+                extra={"action": "clock_turned_back"},
+            )
+        self._last_look = now
+
     def _fire(self, now: datetime) -> float:
         fired = fire_due(now=now)
         logger.info("Fired %d schedules: %d runs", fired.schedules, fired.runs, extra={"action": "fired"})
         tasks.dispatch()
-        return 0.0 if fired.more else self._until_next(timezone.now())
+        if fired.more:
+            return 0.0
+        # Where nothing moved on, somebody else fires it just now, or it can't be fired: not at once again.
+        return self._until_next(timezone.now()) if fired.schedules else LOOK_EVERY
 
     def _until_next(self, now: datetime) -> float:
         next_due_at = Schedule.objects.next_due_at()
         return LOOK_EVERY if next_due_at is None else max(0.0, min(LOOK_EVERY, (next_due_at - now).total_seconds()))
+
+    def _look_around(self, now: datetime, at: float) -> None:
+        """Whether workers live, among others: they look the same way whether beat does."""
+        if at - self._looked_at < LOOK_AROUND_EVERY:
+            return
+        self._looked_at = at
+        self._watch = self._watch or Watch()
+        try:
+            self._watch.look(now=now, at=at)
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception:  # no fault of it may keep schedules from firing
+            logger.exception("A fault in Rota: beat goes on", extra={"action": "internal"})
 
     def _say_alive(self, now: datetime) -> None:
         if self._presence is None or not self._presence.renew(now):

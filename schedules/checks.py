@@ -4,6 +4,7 @@ rota.E001  USE_TZ is off            rota.W001  an agent program is missing, too 
 rota.E002  git is missing or old    rota.W002  the broker does not answer
 rota.E003  a time zone is missing   rota.W003  SECRET_KEY is short (production)
 rota.E004  a runner can't be loaded rota.W004  no sandbox can be made here
+                                    rota.W005  an agent program is older than those that were tried
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -21,7 +22,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from runners import ProgramMissing, Runner, load_runner, sandbox_obstacle
+from runners import Runner, load_runner, sandbox_obstacle
+from schedules.agents import agents, find_programs, has_key
 
 _OLDEST_GIT = (2, 34)
 _SHORTEST_KEY = 32
@@ -75,31 +77,24 @@ def runners_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
 @register(Tags.compatibility, deploy=True)
 def programs_are_there(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
-    for name, runner in _agents():
-        if not _is_counted_on(name, runner):
+    counted_on = {name for name, runner in agents() if _is_counted_on(name, runner)}
+    for name, facts in find_programs().items():
+        if name not in counted_on:
             continue
-        hint = f"Install it where the workers run, or set ROTA_{name.upper()}_PROGRAM to its path."
-        try:
-            runner.program(settings.ROTA_PROGRAMS.get(name, ""))
-        except ProgramMissing as error:
-            found.append(Warning(f"The agent program of “{name}” is missing: {error}", hint=hint, id="rota.W001"))
+        path = f"set ROTA_{name.upper()}_PROGRAM to its path"
+        if "missing" in facts:
+            hint = f"Install it where the workers run, or {path}."
+            text = f"The agent program of “{name}” is missing: {facts['missing']}"
+            found.append(Warning(text, hint=hint, id="rota.W001"))
+        elif "remark" in facts:
+            hint = f"Update it where the workers run, or install a newer one and {path}. Rehearse a schedule to try it."
+            found.append(Warning(facts["remark"], hint=hint, id="rota.W005"))
     return found
 
 
 def _is_counted_on(name: str, runner: Runner) -> bool:
     """Claude Code comes with Rota; another agent is for those who name its program or have a key for it."""
-    keys = (settings.ROTA_CREDENTIALS.get(credential) for credential in runner.credentials)
-    return name == "claude" or bool(settings.ROTA_PROGRAMS.get(name)) or any(keys)
-
-
-def _agents() -> Iterator[tuple[str, Runner]]:
-    for name, dotted_path in settings.ROTA_RUNNERS.items():
-        try:
-            runner = load_runner(dotted_path)
-        except (ImportError, AttributeError, ValueError):
-            continue  # rota.E004
-        if runner.is_agent:
-            yield name, runner
+    return name == "claude" or bool(settings.ROTA_PROGRAMS.get(name)) or has_key(runner)
 
 
 @register(Tags.compatibility, deploy=True)

@@ -10,7 +10,7 @@ have (L, W, #, ?, H, R, seconds, years).
 
 import re
 from calendar import monthrange
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -95,6 +95,33 @@ class CronLine:
         if day is None:
             return None
         return day.replace(hour=_outermost(self.hours, direction), minute=_outermost(self.minutes, direction))
+
+    def days_between(self, first: datetime, last: datetime) -> Iterator[datetime]:
+        """Midnight of each matching day from that of ``first`` to that of ``last``, both included."""
+        day = self._nearest_day(first.year, first.month, first.day, 1)
+        while day is not None and day <= last:
+            yield day
+            day = self._nearest_day(day.year, day.month, day.day + 1, 1)
+
+    def days_within(self, first: datetime, last: datetime) -> int:
+        """How many days match in the months after that of ``first`` and before that of ``last``."""
+        months = range(12 * first.year + first.month, 12 * last.year + last.month - 1)  # counted from 0
+        return sum(
+            self._days_in(month // 12, month % 12 + 1).bit_count()
+            for month in months
+            if self.months >> (month % 12 + 1) & 1
+        )
+
+    @property
+    def times_a_day(self) -> int:
+        return self.hours.bit_count() * self.minutes.bit_count()
+
+    def times_until(self, reading: datetime) -> int:
+        """How many of a matching day's readings are not after ``reading``."""
+        before = (self.hours & ((1 << reading.hour) - 1)).bit_count() * self.minutes.bit_count()
+        if self.hours >> reading.hour & 1:
+            before += (self.minutes & ((2 << reading.minute) - 1)).bit_count()
+        return before
 
     def _nearest_day(self, year: int, month: int, day: int, direction: Direction) -> datetime | None:
         """Midnight of the nearest matching day. ``day`` may lie one beyond its month."""

@@ -11,10 +11,12 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Literal, TypeVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -23,37 +25,46 @@ from django.db.models import F, Max
 from runners import (
     Ending,
     Event,
+    Line,
     OptionsInvalid,
     Runner,
     RunnerError,
     SessionResult,
+    Tally,
     add_event,
+    await_end,
+    check_finding,
+    end_checks,
     ending_or_died,
     is_over_budget,
     kill,
     load_runner,
+    read_check,
     read_lines,
     request_stop,
     spent,
     start,
 )
+from schedules import quota
+from schedules.ending import end, settle
 from schedules.models import Reason, Run, Schedule, Session, SessionEvent, WorkerHeartbeat
+from schedules.patience import patiently
 from schedules.readiness import facts_for_report
-from schedules.settling import settle_run
+from schedules.retrying import goes_on
 from schedules.transcript import storable
 from schedules.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
 Clock = Callable[[], datetime]
-Wish = Literal["", "cancelled", "shutdown", "detach"]
+Wish = Literal["", "cancelled", "shutdown", "detach", "lost", "taken"]
+"""End it, for a person or with Rota; leave it to its shim; end it, for its lease can't be renewed; it is another's."""
 
 _LOOK_EVERY = 0.1  # seconds between two looks into the session's folder
 _WRITE_EVERY = 0.4  # seconds between two writes of events
 _READ_AT_ONCE = 1 << 20  # bytes
 _MOST_RESULT = 200_000  # characters
-_DATABASE_PATIENCE = 600.0  # seconds that a claimed session and an outcome wait for a database that is away
+_LAST_LINES = 50  # of what is read at once, where no more of it is shown
 
 
 class _LeaseLost(Exception):
@@ -72,7 +83,7 @@ def execute(session_id: int, *, worker: WorkerHeartbeat, task_id: str, wish: Cal
     now = clock()
     if not Session.objects.claim(session_id, worker=worker, task_id=task_id, now=now):
         return "not claimed"
-    session = _patiently(lambda: _begun(session_id, now))
+    session = patiently(lambda: _begun(session_id, now))
     logger.info("%s: begins", _told(session), extra={"action": "claimed"})
     execution = _Execution(session, worker, wish, clock)
     return execution.see_through(execution.begin)
@@ -83,7 +94,7 @@ def adopt(session_id: int, *, of: int | None, worker: WorkerHeartbeat, wish: Cal
     if not Session.objects.adopt(session_id, of=of, worker=worker):
         return "not claimed"
     logger.info("Session %d goes on under %s", session_id, worker.name, extra={"action": "adopted"})
-    execution = _Execution(_patiently(lambda: _loaded(session_id)), worker, wish, clock)
+    execution = _Execution(patiently(lambda: _loaded(session_id)), worker, wish, clock)
     return execution.see_through(execution.go_on)
 
 
@@ -123,6 +134,9 @@ class _Execution:
         self.wish = wish
         self.clock = clock
         self._clean: Callable[[str], str] = str
+        self._told_reset: int | None = None  # what others know already of the quota that it draws on
+        self._told_answer = False
+        self._is_lost = False  # ended here, because the database could not be told that this worker is there
 
     def see_through(self, begin: Callable[[], None]) -> str:
         """Every way out but `left` and `taken` ends with a finished row."""
@@ -131,13 +145,14 @@ class _Execution:
             self.place = Workplace(self.session, self.runner)
             self._clean = self.place.redactor.text
             begin()
-            ending = self._follow()
+            ending = self._follow(self.place.folder, self.runner.read)
             return "left" if ending is None else self._end(ending)
         except _LeaseLost:
             self._give_up()
             return "taken"
         except _Stopped as wish:
-            return self._finish(_result("cancelled", str(wish), "It was asked to end before it began."), clear=True)
+            ended = _result("cancelled", str(wish), "It was asked to end before it began.")
+            return self._finish(self._without_lease(ended) if str(wish) == "lost" else ended, clear=True)
         except RunnerError as error:
             return self._fail(error.reason, str(error))
         except Exception as error:  # noqa: BLE001 - a bug is told, and fails this session alone
@@ -153,27 +168,37 @@ class _Execution:
         launch = self.place.launch()
         self._note()
         self._note_preparation()
-        self._progress(
-            activity="starting",
-            base_commit=self.session.base_commit,
-            folder=self.place.folder.name,
-            prompt=storable(self._clean(spec.prompt), _MOST_RESULT),
-            resumed_from=self.place.resumed_from,
-        )
+        facts = {
+            "activity": "starting",
+            "base_commit": self.session.base_commit,
+            "folder": self.place.folder.name,
+            "prompt": storable(self._clean(spec.prompt), _MOST_RESULT),
+            "resumed_from": self.place.resumed_from,
+            "program_version": self.place.program_version[:100],
+            "program_before": self.place.program_before[:100],
+        }
+        patiently(lambda: self._progress(**facts))
         wish = self.wish()
-        if wish in ("cancelled", "shutdown"):
+        if wish == "taken":
+            raise _LeaseLost
+        if wish in ("cancelled", "shutdown", "lost"):
             raise _Stopped(wish)
         self.place.transcript.begin_process()
         process = start(self.place.folder, launch, cwd=spec.workspace, limits=self.place.limits)
-        self._progress(
-            pid=process.pid, start_ticks=process.start_ticks, boot_id=process.boot_id, started_at=self.clock()
-        )
+        begun = {
+            "pid": process.pid,
+            "start_ticks": process.start_ticks,
+            "boot_id": process.boot_id,
+            "started_at": self.clock(),
+        }
+        patiently(lambda: self._progress(**begun))
 
     def go_on(self) -> None:
         """Find the places of a session that another worker began."""
-        written = self.session.events.aggregate(seq=Max("seq"))["seq"] or 0
-        self.place.reopen(written=written)
+        written = patiently(lambda: self.session.events.aggregate(seq=Max("seq"))["seq"])
+        self.place.reopen(written=written or 0)
         self.place.transcript.begin_process()
+        self._told_answer = True  # an answer from before says nothing of the service as it is now
 
     def _note(self) -> None:
         """Rota's own words of the preparation or the end."""
@@ -190,15 +215,15 @@ class _Execution:
 
     # --- follow
 
-    def _follow(self) -> Ending | None:
+    def _follow(self, folder: Path, read: Callable[[Line], list[Event]]) -> Ending | None:
         """Read what it prints until it ended. None: the worker leaves, and the shim keeps the session."""
-        folder, offset, asked, write_at = self.place.folder, 0, False, 0.0
+        offset, asked, write_at = 0, False, 0.0
         while True:
             ending = ending_or_died(folder)
             lines, offset = read_lines(folder, offset, max_bytes=_READ_AT_ONCE)
-            for line in lines:
+            for line in self._worth_reading(lines):
                 # Without secrets from the start: what is cut or rewritten later would not be known for one.
-                self._take_in(self.runner.read(replace(line, data=self.place.redactor.line(line.data))))
+                self._take_in(read(replace(line, data=self.place.redactor.line(line.data))))
             if ending and not lines:
                 self._tally(self.place.transcript.flush())
                 return ending
@@ -206,21 +231,52 @@ class _Execution:
             if wish == "detach":
                 self._write()
                 return None
+            if wish == "taken":
+                raise _LeaseLost
             reason = wish or self._overrun()
             if reason and not asked:
                 asked = True
-                request_stop(folder, reason)
-            if time.monotonic() >= write_at:
-                self._write()
+                self._is_lost = reason == "lost"
+                request_stop(folder, "shutdown" if reason == "lost" else reason)
+            if time.monotonic() >= write_at and self._write():
                 write_at = time.monotonic() + _WRITE_EVERY
             if not lines:
-                time.sleep(_LOOK_EVERY)
+                await_end(folder, _LOOK_EVERY)
+
+    def _worth_reading(self, lines: Sequence[Line]) -> Iterator[Line]:
+        """All of them; of a flood of plain lines, which nobody is shown any more, the last ones.
+
+        A worker has other sessions to follow. What is passed over counts as the one event that it would have been, so
+        that whoever takes over gives the same numbers.
+        """
+        last, passed = len(lines) - _LAST_LINES, 0
+        for place, line in enumerate(lines):
+            if place < last and self.place.transcript.is_full and self._is_plain(line):
+                passed += 1
+                continue
+            if passed:
+                self._tally(self.place.transcript.pass_over(passed))
+                passed = 0
+            yield line
+
+    def _is_plain(self, line: Line) -> bool:
+        return line.stream != "shim" and not line.data.lstrip().startswith(b"{")
 
     def _overrun(self) -> Literal["", "budget"]:
         """The agent's own cap on money did not hold. While no worker follows, that and the shim's limits have to do."""
         tally = self.place.tally
         is_over = tally.result is None and is_over_budget(tally, self.place.spec.options)
         return "budget" if is_over else ""
+
+    def _read_rest(self) -> None:
+        """What it printed and nobody read, for the verdict alone."""
+        offset, self.place.tally = 0, Tally()
+        while True:
+            lines, offset = read_lines(self.place.folder, offset, max_bytes=_READ_AT_ONCE)
+            if not lines:
+                return
+            for line in lines:
+                self._tally(self.runner.read(replace(line, data=self.place.redactor.line(line.data))))
 
     def _take_in(self, events: list[Event]) -> None:
         self._tally(self.place.transcript.add(events))
@@ -229,21 +285,36 @@ class _Execution:
         for event in events:
             add_event(self.place.tally, event)
 
-    def _write(self) -> None:
-        """What is new goes to the database; while that is away, it waits here."""
+    def _write(self) -> bool:
+        """What is new goes to the database; while that is away, it waits here. Returns whether there was something."""
         rows = self.place.transcript.pending
         if not rows:
-            return
+            return False
         try:
             with transaction.atomic():
                 # Some may be there already: a commit whose answer was lost with the connection.
                 SessionEvent.objects.bulk_create(rows, ignore_conflicts=True)
                 self._progress(**self._counters())
+                if self.session.credential:
+                    self._tell_quota()
         except (OperationalError, InterfaceError) as error:
             logger.warning("Session %d: the database is away: %s", self.session.pk, error)
             connection.close()
         else:
             self.place.transcript.written(len(rows))
+        return True
+
+    def _tell_quota(self) -> None:
+        """What others who wait for the same service are to know before this session ends."""
+        tally, credential = self.place.tally, self.session.credential
+        resets_at = tally.rate_limit_resets_at
+        if resets_at and resets_at != self._told_reset:
+            lifted_at = datetime.fromtimestamp(resets_at, UTC)
+            quota.hold_until(credential, lifted_at, model=tally.rate_limit_model, now=self.clock())
+            self._told_reset = resets_at
+        if tally.turns and not self._told_answer:
+            quota.answered(credential, now=self.clock())
+            self._told_answer = True
 
     def _counters(self) -> dict[str, Any]:
         tally = self.place.tally
@@ -251,7 +322,7 @@ class _Execution:
         return {
             "activity": storable(self._clean(tally.activity), 200),
             "model": tally.model[:100],
-            "program_version": tally.program_version[:100],
+            "program_version": (tally.program_version or self.place.program_version)[:100],
             "turns": tally.turns,
             "input_tokens": tally.input_tokens,
             "output_tokens": tally.output_tokens,
@@ -268,6 +339,8 @@ class _Execution:
 
     def _end(self, ending: Ending) -> str:
         result = self.runner.judge(ending, self.place.tally, self.place.spec)
+        if self._is_lost and ending.ended_by == "shutdown":
+            result = self._without_lease(result)
         if ending.ended_by == "shim_died":
             kill(self.place.folder)  # what it held may run still, and write
         try:
@@ -276,11 +349,39 @@ class _Execution:
             self._log_fault("its work could not be kept", action=error.reason)
             result = _unkept(result, error)
             return self._finish(result, clear=False, exit_code=ending.exit_code)
+        checked = self._checked(result)
+        if checked is None:
+            return "left"
+        result = checked
+        interrupted = goes_on(self.session.run.snapshot, result.reason)
+        if (interrupted or result.outcome == "succeeded") and not self.place.leaked:
+            patiently(lambda: self.place.share_conversation(interrupted=interrupted, now=self.clock()))
         self._note()
-        self._write()
+        with suppress(_LeaseLost):  # declared lost meanwhile: it is told what it reported, and not believed
+            self._write()
         if self.place.leaked and result.outcome in ("succeeded", "failed"):
             result = replace(result, outcome="failed", reason=Reason.SECRET_LEAKED)
         return self._finish(result, clear=True, exit_code=ending.exit_code, **facts)
+
+    def _checked(self, result: SessionResult) -> SessionResult | None:
+        """With what the schedule's checks say of it. None: the worker leaves, and a shim keeps the one that runs.
+
+        Its work is kept by then, and so without what they leave in the checkout.
+        """
+        if result.outcome != "succeeded" or self.place.leaked or self.session.is_rehearsal:
+            return result
+        for number, command in enumerate(self.place.checks, start=1):
+            folder = self.place.start_check(number, command)
+            self._note()
+            ending = self._follow(folder, read_check)
+            if ending is None:
+                return None
+            if finding := check_finding(ending, command, last=self.place.tally.activity):
+                outcome, reason, message = finding
+                if self._is_lost and reason == Reason.SHUTDOWN:
+                    return self._without_lease(result)
+                return replace(result, outcome=outcome, reason=reason, message=f"{message} {result.message}".strip())
+        return result
 
     def _fail(self, reason: str, message: str) -> str:
         """End what may run still, keep what it did, and say why."""
@@ -288,8 +389,16 @@ class _Execution:
         return self._finish(_result("failed", reason, message), clear=facts is not None, **(facts or {}))
 
     def _give_up(self) -> None:
+        """Its row is another's, or finished. What it may have come to is told there, and changes nothing."""
+        ended = ending_or_died(self.place.folder)
+        result = _result("failed", Reason.WORKER_DIED, "It was still at work when its worker heard of that.")
+        if ended:
+            self._read_rest()
+            result = self.runner.judge(ended, self.place.tally, self.place.spec)
         if self._kept() is not None:
             self._clear()
+        code = ended.exit_code if ended else None
+        patiently(lambda: self._report_late(result, code))
         logger.warning(
             "Session %d was taken from this worker: ended here", self.session.pk, extra={"action": "lease_lost"}
         )
@@ -298,6 +407,7 @@ class _Execution:
         """What is kept of what was ended. None where it can't be: it stays for the sweep, whatever the fault."""
         try:
             kill(self.place.folder)
+            end_checks(self.place.folder)
             return self.place.keep()
         except Exception:  # noqa: BLE001 - whatever the fault
             self._log_fault("its work could not be kept", action="unkept")
@@ -334,29 +444,53 @@ class _Execution:
             "cost_usd": round(result.cost_usd, 6),
             "cost_source": result.cost_source,
             "denied": list(result.denied),
+            "structured": self.place.transcript.plain(result.structured) if result.structured is not None else None,
         }
         if "patch" in fields:
             fields["patch"] = storable(self._clean(fields["patch"]), len(fields["patch"]))
-        _patiently(lambda: self._record(result, fields))
+        patiently(lambda: self._record(result, fields))
         if clear:
             self._clear()
-        _patiently(lambda: settle_run(self.session.run_id, now=self.clock()))
+        patiently(lambda: settle(self.session.run_id, now=self.clock()))
         return result.outcome
 
     def _record(self, result: SessionResult, fields: Mapping[str, Any]) -> None:
-        finished = Session.objects.finish(
-            self.session.pk, status=result.outcome, reason=result.reason, now=self.clock(), **fields
+        resets_at = datetime.fromtimestamp(result.resets_at, UTC) if result.resets_at else None
+        finished = end(
+            self.session,
+            status=result.outcome,
+            reason=result.reason,
+            now=self.clock(),
+            resets_at=resets_at,
+            **fields,
         )
         if finished:
             said = f": {self._clean(result.message)}" if result.message else ""
             logger.info("%s: %s%s", _told(self.session), result.outcome, said, extra={"action": "finished"})
         else:
-            logger.warning(
-                "Session %d had ended already: its report of %s changes nothing",
-                self.session.pk,
-                result.outcome,
-                extra={"action": "late_report"},
-            )
+            self._report_late(result, fields.get("exit_code"))
+
+    def _without_lease(self, result: SessionResult) -> SessionResult:
+        message = f"{self.worker.name} could not renew its lease, for the database was away, and ended it."
+        return replace(result, outcome="lost", reason=Reason.WORKER_DIED, message=message)
+
+    def _report_late(self, result: SessionResult, exit_code: int | None) -> None:
+        report = {
+            "outcome": result.outcome,
+            "reason": result.reason,
+            "message": storable(self._clean(result.message), 1000),
+            "at": self.clock().isoformat(),
+            "worker": self.worker.name,
+            "cost_usd": round(result.cost_usd, 6),
+            "exit_code": exit_code,
+        }
+        Session.objects.report_late(self.session.pk, report)
+        logger.warning(
+            "Session %d had ended already: its report of %s changes nothing",
+            self.session.pk,
+            result.outcome,
+            extra={"action": "late_report"},
+        )
 
 
 def _result(outcome: Literal["failed", "cancelled"], reason: str, message: str) -> SessionResult:
@@ -369,18 +503,3 @@ def _unkept(result: SessionResult, error: RunnerError) -> SessionResult:
     if result.outcome == "succeeded":
         return replace(result, outcome="failed", reason=error.reason, message=message)
     return replace(result, message=message)
-
-
-def _patiently(step: Callable[[], Answer]) -> Answer:
-    """A session that is claimed, and its outcome, are worth waiting for a database that is away."""
-    deadline, wait = time.monotonic() + _DATABASE_PATIENCE, 0.5
-    while True:
-        try:
-            return step()
-        except (OperationalError, InterfaceError):
-            if time.monotonic() > deadline:
-                raise
-            logger.warning("The database is away: the session waits", exc_info=True)
-            connection.close()
-            time.sleep(wait)
-            wait = min(wait * 2, 10.0)

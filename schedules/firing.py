@@ -1,31 +1,45 @@
 """Due schedules become runs, once; and a run by hand.
 
-A due time is recorded in one transaction: its runs, their sessions and the schedule's next time. Two processes that
-fire at once take turns by row locks, and the table's unique constraints hold against everything else.
+A due time is recorded in one transaction: its runs, their sessions and the schedule's next time. What takes long, to
+reckon which times those are, comes before it; the transaction holds the rows, looks whether that is still so, and
+writes. Two processes that fire at once take turns by row locks, and the table's unique constraints hold against
+everything else.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models import Exists, OuterRef
 
-from schedules import timetable
-from schedules.models import Reason, Repository, Run, Schedule, Session
+from schedules import budgets, halts, punctual
+from schedules.accounting import missed_run, places_of, recorded, unrun
+from schedules.agents import rehearsed
+from schedules.models import Incident, Reason, Repository, Run, Schedule, Session
+from schedules.models.incident import Cause
 from schedules.models.schedule import ScheduleQuerySet
+from schedules.models.validation import schedule_problems
+from schedules.models.write_back import write_back
+from schedules.new_runs import Place, new_run, new_session, open_runs, refusal
 from schedules.occasions import Missed, Occasions, occasions
-from schedules.steering import cancel_run, pause
-from schedules.targets import load_target
+from schedules.steering import cancel_run
+from schedules.timetable import TimetableError
 
 logger = logging.getLogger(__name__)
 
-Place = tuple[int, int | None]  # schedule, repository
+_ATTEMPTS = 3
+_REST_AT_ONCE = 1000  # schedules in one transaction, each by itself
+_HELD_AT_ONCE = 250  # schedules in one transaction: others get to write in between
+# What a plan is made from. A schedule that differs in one of these when its row is held waits for the next look.
+_PLANNED_FROM = (
+    *("name", "status", "cron", "at", "time_zone", "starts_at", "ends_at", "max_runs", "fired_count", "jitter"),
+    *("catch_up", "next_run_at", "due_at"),
+)
 
 
 class Refused(Exception):
@@ -45,210 +59,309 @@ class Fired:
     more: bool
 
 
-def fire_due(*, now: datetime, limit: int = 1000) -> Fired:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Which due times of a schedule are to be recorded, and from what that follows. Or why nobody can say."""
+
+    basis: tuple[Any, ...]
+    occasions: Occasions | None = None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Writing:
+    """What one transaction writes, collected before it is written."""
+
+    runs: list[Run] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)  # runs that give way
+    moved: list[Schedule] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+
+    def add(self, other: _Writing) -> None:
+        self.runs += other.runs
+        self.sessions += other.sessions
+        self.cancelled += other.cancelled
+        self.moved += other.moved
+        self.causes += other.causes
+
+
+def fire_due(*, now: datetime, limit: int = 5000) -> Fired:
     """Record the runs of up to `limit` schedules that are due, and move these on.
 
-    One that can't be fired is paused with the reason, and the others go on.
+    One whose times can't be read or trusted is broken, with an alarm, and the others go on.
     """
     try:
-        return _fire(Schedule.objects.due(now), now=now, limit=limit)
-    except (OperationalError, InterfaceError):
-        raise  # the database, and no schedule
-    except Exception:
-        logger.exception("Not all that is due can be fired at once: one by one", extra={"action": "fire_failed"})
-        return _fire_each(now=now, limit=limit)
+        plain = punctual.record(Schedule.objects.due(now), now=now, limit=limit)
+    except Exception:  # whatever it is, one by one it is met again: somebody was faster, or the database is away
+        logger.warning("What is due can't be fired in bulk", exc_info=True, extra={"action": "fire_again"})
+        return _fire_rest(Schedule.objects.due(now), now=now, limit=min(limit, _REST_AT_ONCE))
+    if not plain.left:
+        return Fired(schedules=plain.schedules, runs=plain.runs, more=plain.more)
+    rest = Schedule.objects.due(now).filter(pk__in=plain.left)
+    fired = _fire_rest(rest, now=now, limit=min(len(plain.left), _REST_AT_ONCE))
+    return Fired(
+        schedules=plain.schedules + fired.schedules,
+        runs=plain.runs + fired.runs,
+        more=plain.more or len(plain.left) > _REST_AT_ONCE,
+    )
 
 
-def _fire(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Fired:
-    with transaction.atomic():
-        rows = due.select_related("command").order_by("due_at")
-        schedules = list(rows.select_for_update(of=("self",))[:limit])
-        if not schedules:
-            return Fired(schedules=0, runs=0, more=False)
-        planned = [(schedule, plan) for schedule in schedules if (plan := _plan(schedule, now))]
-        runs = _fired_runs(planned, now)
-        Run.objects.bulk_create(runs)
-        _queue_sessions(runs)
-        Schedule.objects.bulk_update([schedule for schedule, _ in planned], Schedule.PLAN_FIELDS)
-    return Fired(schedules=len(schedules), runs=len(runs), more=len(schedules) == limit)
-
-
-def _fire_each(*, now: datetime, limit: int) -> Fired:
-    """The same in a transaction each, for there is one among them that fails: it is paused."""
-    schedules = list(Schedule.objects.due(now).order_by("due_at")[:limit])
-    runs = 0
-    for schedule in schedules:
+def _fire_rest(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Fired:
+    """What meets something, or is late: each for itself."""
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
-            runs += _fire(Schedule.objects.due(now).filter(pk=schedule.pk), now=now, limit=1).runs
+            return _fire(due, now=now, limit=limit)
+        except (OperationalError, InterfaceError):
+            raise  # the database, and no schedule
+        except IntegrityError as error:  # somebody else was faster
+            logger.warning("Fired at the same time as another: %s (%d)", error, attempt, extra={"action": "fire_again"})
+        except Exception:
+            logger.exception("Not all that is due can be fired at once: one by one", extra={"action": "fire_failed"})
+            break
+    return _fire_each(due, now=now, limit=limit)
+
+
+def fire_one(pk: int, *, now: datetime) -> None:
+    """Record what is due of this schedule, also what its jitter alone holds back: it is about to be changed."""
+    _fire(Schedule.objects.filter(pk=pk, status=Schedule.Status.ACTIVE, next_run_at__lte=now), now=now, early=True)
+
+
+def _fire(due: ScheduleQuerySet, *, now: datetime, limit: int = 1, early: bool = False) -> Fired:
+    rows = due.only(*_PLANNED_FROM).order_by("due_at")[:limit]
+    plans = {schedule.pk: _planned(schedule, now, early=early) for schedule in rows}
+    pks = list(plans)
+    written = [
+        _written(due.filter(pk__in=pks[begin : begin + _HELD_AT_ONCE]), plans, now)
+        for begin in range(0, len(pks), _HELD_AT_ONCE)
+    ]
+    return Fired(
+        schedules=sum(len(writing.moved) for writing in written),
+        runs=sum(len(writing.runs) for writing in written),
+        more=len(plans) == limit,
+    )
+
+
+def _written(due: ScheduleQuerySet, plans: Mapping[int, _Plan], now: datetime) -> _Writing:
+    """One transaction. Those of `due` that are not any more, or changed since they were planned, are left out."""
+    with transaction.atomic():
+        # In one order, whoever fires: else two would wait for each other.
+        held = due.select_related("command").order_by("pk").select_for_update(of=("self",))
+        planned = [(row, plan) for row in held if (plan := plans[row.pk]).basis == _basis(row)]
+        writing = _collected(planned, now)
+        _write(writing, now)
+    return writing
+
+
+def _fire_each(among: ScheduleQuerySet, *, now: datetime, limit: int) -> Fired:
+    """The same in a transaction each, for there is one among them that fails: it is broken."""
+    due = list(among.order_by("due_at").values_list("pk", flat=True)[:limit])
+    schedules = runs = 0
+    for pk in due:
+        try:
+            fired = _fire(Schedule.objects.due(now).filter(pk=pk), now=now)
         except (OperationalError, InterfaceError):
             raise
+        except IntegrityError:
+            logger.exception("Schedule %d can't be fired now: it waits", pk, extra={"action": "fire_again"})
+            continue
         except Exception as error:
-            logger.exception("%s can't be fired: paused", schedule, extra={"action": "schedule_unfit"})
-            _pause(schedule, f"It can't be fired: {type(error).__name__}: {error}", now)
-    return Fired(schedules=len(schedules), runs=runs, more=len(schedules) == limit)
+            logger.exception("Schedule %d can't be fired: broken", pk, extra={"action": "schedule_broken"})
+            fired = _break_unread(pk, f"It can't be fired: {type(error).__name__}: {error}", now)
+        schedules, runs = schedules + fired.schedules, runs + fired.runs
+    return Fired(schedules=schedules, runs=runs, more=len(due) == limit and schedules > 0)
 
 
-def _plan(schedule: Schedule, now: datetime) -> Occasions | None:
-    """Its occasions, the schedule moved on. None for one whose time can't be read: it is paused."""
+def _basis(schedule: Schedule) -> tuple[Any, ...]:
+    return tuple(getattr(schedule, name) for name in _PLANNED_FROM)
+
+
+def _planned(schedule: Schedule, now: datetime, *, early: bool) -> _Plan:
+    basis = _basis(schedule)
     try:
-        plan = occasions(schedule, now)
-        schedule.plan(plan.last)
-    except timetable.TimetableError as error:
-        logger.exception("%s can't be planned: paused", schedule, extra={"action": "schedule_unreadable"})
-        _pause(schedule, f"Its time can't be read: {error}", now)
-        return None
-    return plan
+        return _Plan(basis=basis, occasions=occasions(schedule, now, early=early))
+    except TimetableError as error:
+        return _Plan(basis=basis, problem=f"Its time can't be read: {error}")
+    except Exception as error:
+        logger.exception("%s can't be planned", schedule, extra={"action": "schedule_broken"})
+        return _Plan(basis=basis, problem=f"Its time can't be reckoned: {type(error).__name__}: {error}")
 
 
-def _pause(schedule: Schedule, reason: str, now: datetime) -> None:
-    pause([schedule], by="rota", reason=reason, now=now)
+# --- What is written --------------------------------------------------------------------------------------------------
 
 
-def _fired_runs(planned: Sequence[tuple[Schedule, Occasions]], now: datetime) -> list[Run]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Around:
+    """What a schedule's due time meets: read once for all that are due."""
+
+    places: Mapping[int, Sequence[Repository | None]]
+    open_runs: Mapping[Place, Sequence[Run]]
+    recorded: Collection[tuple[int, int | None, datetime]]
+    halts: halts.Halts
+    money: budgets.Refusals
+
+
+def _collected(planned: Sequence[tuple[Schedule, _Plan]], now: datetime) -> _Writing:
     schedules = [schedule for schedule, _ in planned]
-    places = _places(schedules)
-    open_runs = _open_runs(schedules)
-    recorded = _recorded(planned)
-    runs: list[Run] = []
+    running = [plan.occasions.run_for for _, plan in planned if plan.occasions and plan.occasions.run_for]
+    around = _Around(
+        places=places_of(schedules),
+        open_runs=open_runs(schedules),
+        recorded=recorded((schedule, time) for schedule, plan in planned for time in _times(schedule, plan)),
+        halts=halts.Halts.read(since=min(running, default=now), now=now),
+        money=budgets.refusals(now=now),
+    )
+    writing = _Writing()
     for schedule, plan in planned:
-        for repository in places.get(schedule.pk, [None]):
-            place = (schedule.pk, repository.pk if repository else None)
-            fired = [_missed_run(schedule, repository, missed, now) for missed in plan.missed]
-            if plan.run_for:
-                fired.append(_due_run(schedule, repository, plan.run_for, open_runs.get(place, []), now))
-            runs += [run for run in fired if (*place, run.scheduled_for) not in recorded]
-    return runs
+        try:
+            writing.add(_fired(schedule, plan, around, now))
+        except Exception as error:
+            logger.exception("%s can't be fired: broken", schedule, extra={"action": "schedule_broken"})
+            problem = f"It can't be fired: {type(error).__name__}: {error}"
+            writing.add(_broken(schedule, problem, around, now))
+    return writing
 
 
-def _places(schedules: Collection[Schedule]) -> dict[int, list[Repository | None]]:
-    places: dict[int, list[Repository | None]] = {}
-    links = Schedule.repositories.through.objects.filter(schedule__in=[schedule.pk for schedule in schedules])
-    for link in links.select_related("repository").order_by("repository__slug"):
-        places.setdefault(link.schedule_id, []).append(link.repository)
-    return places
+def _times(schedule: Schedule, plan: _Plan) -> list[datetime]:
+    """The nominal times that rows may be made for."""
+    found = [schedule.next_run_at]
+    if plan.occasions:
+        found += [plan.occasions.run_for, *(missed.first for missed in plan.occasions.missed)]
+    return [time for time in found if time]
 
 
-def _open_runs(schedules: Collection[Schedule]) -> dict[Place, list[Run]]:
-    found: dict[Place, list[Run]] = {}
-    for run in Run.objects.open().filter(schedule__in=[schedule.pk for schedule in schedules]).order_by("id"):
-        found.setdefault((run.schedule_id, run.repository_id), []).append(run)
-    return found
+def _fired(schedule: Schedule, plan: _Plan, around: _Around, now: datetime) -> _Writing:
+    found = plan.occasions
+    if found is None:
+        return _broken(schedule, plan.problem, around, now)
+    writing = _Writing(moved=[schedule])
+    for repository in around.places.get(schedule.pk, [None]):
+        place = (schedule.pk, repository.pk if repository else None)
+        for missed in found.missed:
+            if (*place, missed.first) not in around.recorded:
+                writing.runs.append(missed_run(schedule, repository, missed, now))
+        if found.run_for and (*place, found.run_for) not in around.recorded:
+            _add_due(writing, schedule, repository, found.run_for, around, now)
+    if found.jumped:
+        _take_off(schedule, "Too many due times at once: the clock can't be right.", found.last, now)
+        writing.causes.append(_jump(schedule, found.missed[0]))
+        return writing
+    schedule.move_on(found.following, queued=any(run.status == Run.Status.QUEUED for run in writing.runs))
+    writing.causes += [_missed(schedule, missed) for missed in found.missed if missed.reason == Reason.OUTSIDE_WINDOW]
+    return writing
 
 
-def _recorded(
-    planned: Sequence[tuple[Schedule, Occasions]],
-) -> set[tuple[int, int | None, datetime]]:
-    """Those of the nominal times that are on record already: the clock jumped back, or an edit went to and fro."""
-    times = {missed.times[0] for _, plan in planned for missed in plan.missed}
-    fired = Run.objects.filter(
-        trigger=Run.Trigger.SCHEDULE,
-        schedule__in=[schedule.pk for schedule, _ in planned],
-        scheduled_for__in=times | {plan.run_for for _, plan in planned if plan.run_for},
-    )
-    return set(fired.values_list("schedule_id", "repository_id", "scheduled_for"))
-
-
-def _missed_run(schedule: Schedule, repository: Repository | None, missed: Missed, now: datetime) -> Run:
-    count = len(missed.times)
-    times = "1 due time" if count == 1 else f"{'more than ' if missed.more else ''}{count} due times"
-    why = {
-        Reason.OUTSIDE_WINDOW: f"Rota came to it later than the catch-up window of {schedule.catch_up} allows",
-        Reason.SUPERSEDED: "a later one ran instead",
-    }[missed.reason]
-    return Run(
-        schedule=schedule,
-        repository=repository,
-        scheduled_for=missed.times[0],
-        missed_until=missed.times[-1],
-        missed_count=count,
-        status=Run.Status.MISSED,
-        reason=missed.reason,
-        message=f"{times} missed: {why}.",
-        queued_at=now,
-        finished_at=now,
-    )
-
-
-def _due_run(
+def _add_due(
+    writing: _Writing,
     schedule: Schedule,
     repository: Repository | None,
     nominal: datetime,
-    open_runs: Sequence[Run],
+    around: _Around,
     now: datetime,
-) -> Run:
-    run = _new_run(schedule, repository, scheduled_for=nominal, now=now)
-    refusal = _refusal(schedule, repository, open_runs)
-    if refusal:
-        run.reason, run.message = refusal
+) -> None:
+    ahead = around.open_runs.get((schedule.pk, repository.pk if repository else None), [])
+    run = new_run(schedule, repository, scheduled_for=nominal, now=now)
+    writing.runs.append(run)
+    halted = around.halts.refusal(schedule.pk, schedule.due_for(nominal), now)
+    why_not = halted or refusal(schedule, repository, ahead)
+    if not why_not and (spent := around.money.refusal(schedule, repository)):
+        why_not = Reason.BUDGET, spent.message
+        writing.causes.append(spent)
+    if why_not:
+        run.reason, run.message = why_not
         run.status, run.finished_at, run.items_found = Run.Status.SKIPPED, now, 0
-    elif schedule.overlap == Schedule.Overlap.CANCEL_OTHER:
-        _ask_to_cancel(open_runs, now)
-    return run
+        return
+    writing.sessions.append(new_session(run))
+    if schedule.overlap == Schedule.Overlap.CANCEL_OTHER:
+        writing.cancelled += [other.pk for other in ahead if other.cancel_requested_at is None]
 
 
-def _new_run(schedule: Schedule, repository: Repository | None, *, scheduled_for: datetime, now: datetime) -> Run:
-    return Run(
-        schedule=schedule,
-        repository=repository,
-        scheduled_for=scheduled_for,
-        snapshot=schedule.snapshot(),
-        variables=schedule.variables,
-        is_rehearsal=settings.ROTA_REHEARSE and schedule.is_agent,
-        items_found=1,
-        queued_at=now,
+def _write(writing: _Writing, now: datetime) -> None:
+    """In the caller's transaction, in which it holds the schedules."""
+    for run_id in writing.cancelled:
+        cancel_run(run_id, by="overlap policy", now=now)
+    Run.objects.bulk_create(writing.runs)
+    Session.objects.bulk_create(writing.sessions)
+    broken = [schedule for schedule in writing.moved if schedule.status == Schedule.Status.BROKEN]
+    fit = [schedule for schedule in writing.moved if schedule.status != Schedule.Status.BROKEN]
+    write_back(fit, (*Schedule.PLAN_FIELDS, "fired_count", "overdue_at"))
+    write_back(broken, (*Schedule.PLAN_FIELDS, *_STATUS_FIELDS))
+    Incident.objects.alarm_all(writing.causes, now=now)
+
+
+# --- What can't be fired ----------------------------------------------------------------------------------------------
+
+_STATUS_FIELDS = ("status", "status_reason", "status_by", "status_at", "overdue_at")
+
+
+def _broken(schedule: Schedule, problem: str, around: _Around, now: datetime) -> _Writing:
+    """Off the rota, with the one due time that is known on record. `problem`: a sentence for people."""
+    writing = _Writing(moved=[schedule])
+    first = schedule.next_run_at or now
+    lost = Missed(first=first, last=first, count=1, reason=Reason.BROKEN)
+    for repository in around.places.get(schedule.pk, [None]):
+        if (schedule.pk, repository.pk if repository else None, first) not in around.recorded:
+            why = problem.rstrip(".")
+            writing.runs.append(unrun(schedule, repository, lost, status=Run.Status.SKIPPED, why=why, now=now))
+    _take_off(schedule, problem, now, now)
+    writing.causes.append(_breakage(schedule, problem))
+    return writing
+
+
+def _take_off(schedule: Schedule, problem: str, accounted_at: datetime, now: datetime) -> None:
+    schedule.status, schedule.status_reason = Schedule.Status.BROKEN, problem[:500]
+    schedule.status_by, schedule.status_at, schedule.overdue_at = "rota", now, None
+    schedule.next_run_at = schedule.due_at = None
+    schedule.accounted_at = accounted_at
+
+
+def _break_unread(pk: int, problem: str, now: datetime) -> Fired:
+    """Its row can't even be read: it is broken without that. What is in the row stays for whoever mends it."""
+    with transaction.atomic():
+        broken = Schedule.objects.due(now).filter(pk=pk)
+        if not broken.update(
+            status=Schedule.Status.BROKEN,
+            status_reason=problem[:500],
+            status_by="rota",
+            status_at=now,
+            overdue_at=None,
+            next_run_at=None,
+            due_at=None,
+            accounted_at=now,
+        ):
+            return Fired(schedules=0, runs=0, more=False)
+        Incident.objects.alarm_all([_breakage(Schedule.objects.only("name").get(pk=pk), problem)], now=now)
+    return Fired(schedules=1, runs=0, more=False)
+
+
+def _breakage(schedule: Schedule, problem: str) -> Cause:
+    return Cause(Incident.Kind.SCHEDULE_BROKEN, schedule.name, f"{schedule} does not run. {problem}", schedule)
+
+
+def _missed(schedule: Schedule, missed: Missed) -> Cause:
+    times = "A due time" if missed.count == 1 else f"{missed.count} due times"
+    message = f"{times} of {schedule} came later than its catch-up window of {schedule.catch_up} allows."
+    return Cause(Incident.Kind.MISSED, schedule.name, message, schedule, missed.count)
+
+
+def _jump(schedule: Schedule, missed: Missed) -> Cause:
+    message = (
+        f"More than {missed.count} due times of one schedule at once, last of {schedule}: the clock can't be right. "
+        "Set it right, and resume the broken schedules."
     )
+    return Cause(Incident.Kind.CLOCK_JUMPED, "", message)
 
 
-def _refusal(schedule: Schedule, repository: Repository | None, open_runs: Sequence[Run]) -> tuple[Reason, str] | None:
-    """Why nothing may run here now, or None."""
-    if repository and not repository.enabled:
-        return Reason.DISABLED, f"The repository {repository} is off."
-    try:
-        schedule.check_repositories([repository] if repository else [])
-    except ValidationError as error:
-        return Reason.INVALID_OPTIONS, " ".join(error.messages)
-    if not open_runs:
-        return None
-    if schedule.overlap == Schedule.Overlap.SKIP:
-        return (
-            Reason.OVERLAP,
-            f"Run {open_runs[0].pk} is still {open_runs[0].status}; the overlap policy is to skip.",
-        )
-    waiting = [run for run in open_runs if run.status == Run.Status.QUEUED]
-    if schedule.overlap == Schedule.Overlap.QUEUE_ONE and waiting:
-        return (
-            Reason.OVERLAP,
-            f"Run {waiting[0].pk} waits already; the overlap policy is to queue one.",
-        )
-    return None
+def recover_missed(*, now: datetime) -> int:
+    """Alarms of missed due times end with the next run that starts. Returns how many did."""
+    started = Run.objects.filter(schedule=OuterRef("schedule"), started_at__gt=OuterRef("last_at"))
+    missed = Incident.objects.open().filter(kind=Incident.Kind.MISSED)
+    if not missed.exists():
+        return 0
+    return missed.filter(Exists(started)).update(recovered_at=now)
 
 
-def _ask_to_cancel(runs: Sequence[Run], now: datetime) -> None:
-    """What waits ends at once, what runs a little later; until then the new run waits."""
-    for run in runs:
-        if run.cancel_requested_at is None:
-            cancel_run(run.pk, by="overlap policy", now=now)
-
-
-def _queue_sessions(runs: Sequence[Run]) -> list[Session]:
-    sessions = []
-    for run in runs:
-        if run.status == Run.Status.QUEUED:
-            item = load_target(run.snapshot["target"]).item()
-            sessions.append(
-                Session(
-                    run=run,
-                    schedule_id=run.schedule_id,
-                    repository_id=run.repository_id,
-                    item_key=item.key,
-                    item=dict(item.data),
-                    priority=run.snapshot["priority"],
-                    is_rehearsal=run.is_rehearsal,
-                    model_asked=run.snapshot["options"]["model"],
-                    queued_at=run.queued_at,
-                )
-            )
-    return Session.objects.bulk_create(sessions)
+# --- By hand ----------------------------------------------------------------------------------------------------------
 
 
 def trigger(
@@ -264,37 +377,42 @@ def trigger(
 ) -> list[Run]:
     """One run in each repository (by default, all of the schedule's), for another reason than the clock.
 
-    A paused schedule can be run by hand, a disabled one can't. Raises Refused, and then nothing is recorded.
+    A paused or broken schedule can be run by hand, a disabled one can't; and none while all is stopped or it is frozen.
+    Raises Refused, and then nothing is recorded.
     """
     with transaction.atomic():
         schedule = Schedule.objects.select_related("command").select_for_update(of=("self",)).get(pk=schedule.pk)
-        _require_runnable(schedule, variables or {})
+        require_runnable(schedule, variables or {}, now=now, rehearse=rehearse)
         places: Sequence[Repository | None] = (
             list(schedule.repositories.all()) if repositories is None else list(repositories)
         ) or [None]
-        open_runs = _open_runs([schedule])
-        runs = []
+        before = open_runs([schedule])
+        writing = _Writing()
         for repository in places:
-            ahead = open_runs.get((schedule.pk, repository.pk if repository else None), [])
-            refusal = _refusal(schedule, repository, ahead)
-            if refusal:
-                raise Refused(*refusal)
+            ahead = before.get((schedule.pk, repository.pk if repository else None), [])
+            if why_not := refusal(schedule, repository, ahead):
+                raise Refused(*why_not)
             if schedule.overlap == Schedule.Overlap.CANCEL_OTHER:
-                _ask_to_cancel(ahead, now)
-            run = _new_run(schedule, repository, scheduled_for=now, now=now)
+                writing.cancelled += [run.pk for run in ahead if run.cancel_requested_at is None]
+            run = new_run(schedule, repository, scheduled_for=now, now=now)
             run.trigger, run.triggered_by, run.retry_of = trigger, by, retry_of
             run.variables = {**schedule.variables, **(variables or {})}
             run.is_rehearsal = run.is_rehearsal or (rehearse and schedule.is_agent)
-            runs.append(run)
-        Run.objects.bulk_create(runs)
-        _queue_sessions(runs)
-    return runs
+            writing.runs.append(run)
+            writing.sessions.append(new_session(run))
+        _write(writing, now)
+    return writing.runs
 
 
-def _require_runnable(schedule: Schedule, variables: Mapping[str, Any]) -> None:
+def require_runnable(
+    schedule: Schedule, variables: Mapping[str, Any], *, now: datetime, rehearse: bool = False
+) -> None:
+    """Raises Refused where it can't be run by hand: disabled, stopped, frozen, or not as it is."""
     if schedule.status == Schedule.Status.DISABLED:
         why = f": {schedule.status_reason}" if schedule.status_reason else ""
         raise Refused(Reason.DISABLED, f"{schedule} is disabled{why}. Enable it to run it.")
+    if halted := halts.refusal(schedule, now=now):
+        raise Refused(*halted)
     unknown = sorted(set(variables) - set(schedule.variables))
     if unknown:
         known = ", ".join(schedule.variables) or "none"
@@ -302,8 +420,6 @@ def _require_runnable(schedule: Schedule, variables: Mapping[str, Any]) -> None:
             Reason.INVALID_OPTIONS,
             f"{schedule} has no variable {', '.join(unknown)}. There are: {known}.",
         )
-    try:
-        schedule.clean()
-    except ValidationError as error:
-        problems = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items())
-        raise Refused(Reason.INVALID_OPTIONS, f"{schedule} can't be run as it is. {problems}") from error
+    if problems := schedule_problems(schedule, rehearsed=rehearse or rehearsed(schedule.runner) is not None):
+        told = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in problems.items())
+        raise Refused(Reason.INVALID_OPTIONS, f"{schedule} can't be run as it is. {told}")

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from schedules.models import WorkerHeartbeat
+from schedules.models import Incident, WorkerHeartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def _database_and_what_it_tells(now: datetime) -> dict[str, Check]:
             "migrations": migrations,
         }
         if migrations.ok:
-            return checks | {kind.value: _pulse(kind, now=now) for kind in kinds}
+            return checks | {kind.value: _pulse(kind, now=now) for kind in kinds} | {"incidents": _incidents()}
         unknown = Check(ok=False, detail="Not known before the migrations are applied.")
     except DatabaseError as error:
         logger.warning("The database does not answer: %s", error)
@@ -80,7 +80,7 @@ def _database_and_what_it_tells(now: datetime) -> dict[str, Check]:
             "database": Check(ok=False, detail="The database does not answer."),
             "migrations": unknown,
         }
-    return checks | {kind.value: unknown for kind in kinds}
+    return checks | {kind.value: unknown for kind in kinds} | {"incidents": unknown}
 
 
 def _migrations() -> Check:
@@ -89,6 +89,12 @@ def _migrations() -> Check:
     if waiting:
         return Check(ok=False, detail=f"{waiting} wait: run bin/manage migrate.")
     return Check(ok=True, detail="All are applied.")
+
+
+def _incidents() -> Check:
+    """How many are open, and no more: anybody may ask. They are no reason to send nobody here."""
+    count = Incident.objects.open().count()
+    return Check(ok=True, detail=f"{count} open: the console tells which." if count else "None is open.")
 
 
 def _pulse(kind: WorkerHeartbeat.Kind, *, now: datetime) -> Check:
@@ -103,6 +109,6 @@ def _pulse(kind: WorkerHeartbeat.Kind, *, now: datetime) -> Check:
         return Check(ok=False, detail="None runs.")
     age = now - seen_at
     return Check(
-        ok=age <= settings.ROTA_WORKER_SILENT_AFTER,
+        ok=age <= settings.ROTA_LEASE,
         detail=f"Last heard of {age.total_seconds():.0f} s ago.",
     )

@@ -1,24 +1,26 @@
 """Who may start: the database is the queue, and a session is handed to the broker only when there is a place for it.
 
-Three limits on sessions at once: of all (the workers' slots and ROTA_MAX_SESSIONS), of a schedule (its own number) and
-of a repository (ROTA_MAX_SESSIONS_PER_REPOSITORY). A session that waits holds nothing, and blocks nobody behind it.
+Limits on sessions at once: of all (the workers' slots and ROTA_MAX_SESSIONS), of a schedule, of a repository, and of
+each pool that it is in. Limits on money: of its run, and the budgets of its schedule, of its repository and of all. And
+its provider has to let it in. A session that waits holds nothing, and blocks nobody behind it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 
-from schedules.models import Run, Schedule, Session, WorkerHeartbeat
+from schedules import budgets
+from schedules.models import Reason, Run, Schedule, Session
+from schedules.models.run import RunQuerySet
 from schedules.models.session import SessionQuerySet
+from schedules.places import Candidate, Places, candidates
+from schedules.settling import settle_run
 
 _ADMISSION_LOCK = 0x526F7461  # one admission at a time; the number is "Rota"
-_READ_AT_ONCE = 200
+_LEAST_AT_ONCE, _MOST_AT_ONCE = 200, 5000  # waiting sessions in one page: as many as there are places free
 
 
 def admit(*, now: datetime) -> list[int]:
@@ -27,78 +29,79 @@ def admit(*, now: datetime) -> list[int]:
         return []
     with transaction.atomic():
         _one_at_a_time()
-        places = _Places.read(now)
-        chosen: list[int] = []
-        while places.free > 0:
-            found = _choose(places, chosen)
-            if not found:
-                break
-            chosen += found
-        Session.objects.admit(chosen, now=now)
+        places = Places.read(now=now)
+        chosen = _choose(places)
+        if chosen:
+            Session.objects.admit(chosen, now=now)
+    # Not inside: whoever changes a run locks its schedule first, and would wait for us as we for them.
+    for run_id in places.short_runs:
+        _end_unaffordable(run_id, now=now)
+    budgets.alarm(places.spent, now=now)
     return chosen
 
 
-@dataclass(slots=True)
-class _Places:
-    """What is left of each limit while an admission goes on."""
-
-    free: int
-    schedules: Counter[int] = field(default_factory=Counter)
-    repositories: Counter[int] = field(default_factory=Counter)
-    most: dict[int, int] = field(default_factory=dict)  # schedule → its own limit
-
-    @classmethod
-    def read(cls, now: datetime) -> _Places:
-        held = Session.objects.in_flight().values_list("schedule_id", "repository_id", "schedule__max_sessions")
-        workers = WorkerHeartbeat.objects.alive(now=now, silent_after=settings.ROTA_WORKER_SILENT_AFTER)
-        places = cls(free=min(workers.slots(), settings.ROTA_MAX_SESSIONS))
-        for schedule, repository, most in held:
-            places._hold(schedule, repository, most)
-        return places
-
-    def take(self, schedule: int, repository: int | None, most: int) -> bool:
-        if self.free <= 0 or self.schedules[schedule] >= most:
-            return False
-        if repository and self.repositories[repository] >= settings.ROTA_MAX_SESSIONS_PER_REPOSITORY:
-            return False
-        self._hold(schedule, repository, most)
-        return True
-
-    def full_schedules(self) -> list[int]:
-        return [schedule for schedule, held in self.schedules.items() if held >= self.most[schedule]]
-
-    def full_repositories(self) -> list[int]:
-        most = settings.ROTA_MAX_SESSIONS_PER_REPOSITORY
-        return [repository for repository, held in self.repositories.items() if held >= most]
-
-    def _hold(self, schedule: int, repository: int | None, most: int) -> None:
-        self.free -= 1
-        self.schedules[schedule] += 1
-        self.most[schedule] = most
-        if repository:
-            self.repositories[repository] += 1
+def _choose(places: Places) -> list[int]:
+    """In their order, page by page. What is full is left out of the next page itself."""
+    chosen: list[int] = []
+    last: Candidate | None = None
+    while places.free > 0:
+        size = min(max(places.free, _LEAST_AT_ONCE), _MOST_AT_ONCE)
+        page = _page(places, last, size)
+        places.know(page)
+        chosen += [one.pk for one in page if places.take(one)]
+        if len(page) < size:
+            break
+        last = page[-1]
+    return chosen
 
 
-def _choose(places: _Places, chosen: list[int]) -> list[int]:
-    """The next sessions out of one read. Those of a full schedule or repository are left out of the read itself."""
-    candidates = (
-        startable()
-        .exclude(pk__in=chosen)
-        .exclude(repository__in=places.full_repositories())
-        .exclude(schedule__in=places.full_schedules())
-    )
-    rows = candidates.values_list("pk", "schedule_id", "repository_id", "schedule__max_sessions")[:_READ_AT_ONCE]
-    return [pk for pk, schedule, repository, most in rows if places.take(schedule, repository, most)]
+def _page(places: Places, last: Candidate | None, size: int) -> list[Candidate]:
+    found = startable(now=places.now)
+    if shut := places.shut():
+        found = found.exclude(shut)
+    if last:
+        found = found.filter(Q(priority__lt=last.priority) | Q(priority=last.priority, pk__gt=last.pk))
+    return candidates(found[:size])
 
 
-def startable() -> SessionQuerySet:
-    """Waiting sessions that neither another run nor their schedule's status holds back."""
+def startable(*, now: datetime) -> SessionQuerySet:
+    """Waiting sessions that neither another run nor their schedule's status nor the time holds back."""
     older = Run.objects.open().filter(schedule=OuterRef("schedule"), pk__lt=OuterRef("run"))
-    here = older.filter(repository=OuterRef("repository"))
-    nowhere = older.filter(repository=None)
-    side_by_side = Q(schedule__overlap=Schedule.Overlap.ALLOW)
-    first = Q(repository__isnull=False) & ~Exists(here) | Q(repository=None) & ~Exists(nowhere)
-    return Session.objects.waiting().filter(side_by_side | first).on_the_rota()
+    older = older.exclude(overlap=Schedule.Overlap.ALLOW)
+    backfill = Q(run__trigger=Run.Trigger.BACKFILL)
+    side_by_side = Q(run__overlap=Schedule.Overlap.ALLOW) & ~backfill
+    free = side_by_side | ~backfill & _no_run_of(older) | backfill & _no_run_of(_before_backfill())
+    due = Q(not_before=None) | Q(not_before__lte=now)
+    return Session.objects.waiting().filter(due, free).on_the_rota().not_halted(now)
+
+
+def _before_backfill() -> RunQuerySet:
+    """The runs that one of a backfill lets go first: its schedule's others, and those of a backfill before it."""
+    open_runs = Run.objects.open().filter(schedule=OuterRef("schedule"))
+    return open_runs.filter(~Q(trigger=Run.Trigger.BACKFILL) | Q(pk__lt=OuterRef("run")))
+
+
+def _no_run_of(runs: RunQuerySet) -> Q:
+    """None of these is in the session's repository; or nowhere, like it."""
+    here, nowhere = runs.filter(repository=OuterRef("repository")), runs.filter(repository=None)
+    return Q(repository__isnull=False) & ~Exists(here) | Q(repository=None) & ~Exists(nowhere)
+
+
+def _end_unaffordable(run_id: int, *, now: datetime) -> None:
+    """The run's own money limit holds none of its remaining sessions, and no other one is open that could change it."""
+    run = Run.objects.select_related("schedule").get(pk=run_id)
+    told = f"The money limit of its run, {run.schedule.max_run_usd:.2f} USD, does not hold another session."
+    waiting = Session.objects.waiting().filter(run=run_id, reserved_usd__gt=0)
+    for pk, reserves in list(waiting.values_list("pk", "reserved_usd")):
+        # Still waiting, that is: another admission may have been told of a higher limit.
+        waiting.order_by().finish(
+            pk,
+            status=Session.Status.CANCELLED,
+            reason=Reason.BUDGET,
+            now=now,
+            message=f"{told} It would reserve {reserves:.2f}.",
+        )
+    settle_run(run_id, now=now)
 
 
 def _one_at_a_time() -> None:

@@ -1,12 +1,14 @@
 """A session's prompt: the template of its run, filled with its item, its repository and what came of the last run.
 
 Text that comes from outside (titles, bodies, earlier results) is fenced as data: between two lines that carry a digest
-of the text itself, so that nothing inside can close the fence.
+of the text itself, so that nothing inside can close the fence. Names of branches stand as they are where they are
+plain, for prompts put them into commands; any other is fenced as well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,8 @@ from schedules import placeholders
 from schedules.models import Session
 
 _FENCED = ("title", "body", "last_result")
+_NAMES = ("number", "head_ref", "base_ref")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+#-]{0,199}")  # no option, nothing to a shell, no sentence
 _NEVER = "never"
 
 
@@ -56,7 +60,8 @@ def _values(session: Session, last_success: Session | None) -> dict[str, str]:
         "last_commit": last_success.base_commit if last_success else "",
     }
     values["base_ref"] = values["base_ref"] or (repository.default_branch if repository else "")
-    values |= {name: fence(values[name], label=name) for name in _FENCED if values[name]}
+    strange = [name for name in _NAMES if not _PLAIN.fullmatch(values[name])]
+    values |= {name: fence(values[name], label=name) for name in (*_FENCED, *strange) if values[name]}
     return values | _variables(run.variables)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from runners import Event, Rehearsed, Report, Runner, missing_programs, report_on
+from schedules.agents import keys_of
 from schedules.models import Session, SessionEvent
 
 _KINDS = ("note", "init", "tool_use", "tool_result", "error", "result")
@@ -44,7 +45,7 @@ def facts_for_report(session: Session, runner: Runner, seconds: Mapping[str, flo
     if not session.is_rehearsal:
         return facts
     snapshot = session.run.snapshot
-    keys = [name for name in runner.credentials if not name.endswith("_BASE_URL")]
+    keys = keys_of(runner)
     named = {*snapshot["environment"], *snapshot["secrets"]}
     if not any(settings.ROTA_CREDENTIALS.get(name) or name in named for name in keys):
         facts["credentials"] = keys

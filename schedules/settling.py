@@ -1,4 +1,4 @@
-"""When the last session of a run ends, the run's outcome follows from theirs."""
+"""When the last session of a run ends, the run's outcome follows from theirs: from the last attempt of each number."""
 
 from __future__ import annotations
 
@@ -6,51 +6,53 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Q
 
-from schedules.models import Reason, Run, Schedule, Session
+from schedules.models import Reason, Run, Schedule, Session, source_of_sum
 
 _SUCCEEDED = Session.Status.SUCCEEDED
 _CANCELLED = Session.Status.CANCELLED
+_SUMMED = ("turns", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 
 
-def settle_run(run_id: int, *, now: datetime) -> bool:
-    """Give the run its final status if all its sessions ended. True for the one caller that did it."""
-    sessions = Session.objects.filter(run=run_id)
-    totals = sessions.aggregate(
-        open=Count("pk", filter=Q(status__in=Session.OPEN)),
-        ended=Count("pk"),
-        succeeded=Count("pk", filter=Q(status=_SUCCEEDED)),
-        turns=Sum("turns"),
-        input_tokens=Sum("input_tokens"),
-        output_tokens=Sum("output_tokens"),
-        cached_tokens=Sum("cached_tokens"),
-        cost_usd=Sum("cost_usd"),
+def settle_run(run_id: int, *, now: datetime) -> Run.Status | None:
+    """Give the run its final status if all its sessions ended. Returns it to the one caller that did it."""
+    attempts = list(
+        Session.objects.filter(run=run_id)
+        .order_by("number", "attempt")
+        .values("number", "status", "reason", "message", "summary", "cost_source", *_SUMMED)
     )
-    open_sessions, ended, succeeded = (
-        totals.pop("open"),
-        totals.pop("ended"),
-        totals.pop("succeeded"),
-    )
-    if open_sessions or not ended:
-        return False
-    facts: dict[str, Any] = {name: total or 0 for name, total in totals.items()}
-    rows = list(sessions.order_by("number").values_list("status", "reason", "message", "summary"))
-    status, reason, message = outcome([row[:3] for row in rows])
+    if not attempts or any(attempt["status"] in Session.OPEN for attempt in attempts):
+        return None
+    sessions = list({attempt["number"]: attempt for attempt in attempts}.values())
+    status, reason, message = outcome([(one["status"], one["reason"], one["message"]) for one in sessions])
+    facts: dict[str, Any] = {name: sum(attempt[name] for attempt in attempts) for name in _SUMMED}
     settled = Run.objects.finish(
         run_id,
         status=status,
         reason=reason,
         now=now,
         message=message,
-        summary=next((summary for *_, summary in rows if summary), ""),
-        items_processed=ended,
-        items_failed=ended - succeeded,
+        summary=next((one["summary"] for one in sessions if one["summary"]), ""),
+        items_processed=len(sessions),
+        items_failed=sum(one["status"] != _SUCCEEDED for one in sessions),
+        cost_source=source_of_sum({attempt["cost_source"] for attempt in attempts}),
         **facts,
     )
-    if settled:
-        Schedule.objects.filter(runs=run_id).update(last_status=status)
-    return settled
+    if not settled:
+        return None
+    _tell_schedule(run_id, status, now)
+    return status
+
+
+def _tell_schedule(run_id: int, status: Run.Status, now: datetime) -> None:
+    """A success answers the dead-man's switch; a rehearsal by hand does not."""
+    if status in (Run.Status.SUCCEEDED, Run.Status.PARTIAL):
+        true = Run.objects.filter(Q(is_rehearsal=False) | Q(trigger=Run.Trigger.SCHEDULE), pk=run_id)
+        answered = Schedule.objects.filter(pk__in=true.values("schedule"))
+        if answered.update(last_status=status, last_success_at=now, overdue_at=None):
+            return
+    Schedule.objects.filter(runs=run_id).update(last_status=status)
 
 
 def outcome(sessions: Collection[tuple[str, str, str]]) -> tuple[Run.Status, str, str]:

@@ -6,49 +6,25 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
-from schedules.models import Reason, Run, Schedule, Session
-from schedules.settling import settle_run
+from schedules.accounting import record_passed
+from schedules.ending import end_queued, settle, take_off
+from schedules.models import Incident, Reason, Run, Schedule, Session
 
 
 def pause(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime) -> int:
-    """Take active schedules off the rota. What they fired and no worker claimed yet is not run. Returns how many."""
-    return sum(_take_off(schedule, Schedule.Status.PAUSED, by=by, reason=reason, now=now) for schedule in schedules)
+    """Take active or broken schedules off the rota. What they fired and nobody claimed is not run. Returns how many."""
+    return sum(take_off(schedule, Schedule.Status.PAUSED, by=by, reason=reason, now=now) for schedule in schedules)
 
 
 def disable(schedules: Iterable[Schedule], *, by: str, reason: str, now: datetime) -> int:
     """Like pause, and they can't be run by hand either: nor is what somebody ran and no worker claimed yet."""
-    return sum(_take_off(schedule, Schedule.Status.DISABLED, by=by, reason=reason, now=now) for schedule in schedules)
-
-
-def _take_off(schedule: Schedule, status: Schedule.Status, *, by: str, reason: str, now: datetime) -> bool:
-    weaker = (
-        [Schedule.Status.ACTIVE, Schedule.Status.PAUSED]
-        if status == Schedule.Status.DISABLED
-        else [Schedule.Status.ACTIVE]
-    )
-    with transaction.atomic():
-        changed = Schedule.objects.filter(pk=schedule.pk, status__in=weaker).update(
-            status=status, status_reason=reason[:500], status_by=by, status_at=now, next_run_at=None, due_at=None
-        )
-        if not changed:
-            return False
-        queued = Session.objects.filter(schedule=schedule, status=Session.Status.QUEUED)
-        why = Reason.DISABLED
-        if status == Schedule.Status.PAUSED:
-            queued, why = queued.filter(run__trigger=Run.Trigger.SCHEDULE), Reason.PAUSED
-        for session in list(queued):
-            _cancel_queued(
-                session,
-                reason=why,
-                message=f"The schedule was {status} by {by or 'Rota'}.",
-                now=now,
-            )
-    return True
+    return sum(take_off(schedule, Schedule.Status.DISABLED, by=by, reason=reason, now=now) for schedule in schedules)
 
 
 def resume(schedules: Iterable[Schedule], *, by: str, now: datetime) -> int:
-    """Back on the rota from `now` on; the past is not run. Returns how many were not active.
+    """Back on the rota from `now` on: what passed meanwhile is recorded and not run. Returns how many were not active.
 
     Raises TimetableError for one whose time can't be read, and leaves that one and those after it as they are.
     """
@@ -58,24 +34,33 @@ def resume(schedules: Iterable[Schedule], *, by: str, now: datetime) -> int:
             current = Schedule.objects.select_for_update().get(pk=schedule.pk)
             if current.status == Schedule.Status.ACTIVE:
                 continue
-            current.status, current.status_reason, current.status_by, current.status_at = (
-                Schedule.Status.ACTIVE,
-                "",
-                by,
-                now,
-            )
-            current.plan(now)
-            current.save(
-                update_fields=[
-                    "status",
-                    "status_reason",
-                    "status_by",
-                    "status_at",
-                    *Schedule.PLAN_FIELDS,
-                ]
-            )
+            record_passed(current, now=now)
+            bring_back(current, by=by, now=now)
+            current.save(update_fields=BROUGHT_BACK)
             resumed += 1
     return resumed
+
+
+BROUGHT_BACK = ("status", "status_reason", "status_by", "status_at", *Schedule.PLAN_FIELDS)
+
+
+def bring_back(schedule: Schedule, *, by: str, now: datetime) -> None:
+    """Active again; BROUGHT_BACK names the fields, which the caller saves. Its alarms end. Raises TimetableError."""
+    schedule.status, schedule.status_reason = Schedule.Status.ACTIVE, ""
+    schedule.status_by, schedule.status_at = by, now
+    schedule.plan(now)
+    alarms = Incident.objects.open()
+    mended = (Incident.Kind.SCHEDULE_BROKEN, Incident.Kind.PAUSED_BY_ROTA)
+    alarms.filter(kind__in=mended, schedule=schedule).update(recovered_at=now)
+    if not _others_distrust_the_clock(schedule):
+        alarms.recover(Incident.Kind.CLOCK_JUMPED, now=now)
+
+
+def _others_distrust_the_clock(schedule: Schedule) -> bool:
+    """Whether there are others that broke, and not for what is in their own row."""
+    unreadable = Incident.objects.open().filter(kind=Incident.Kind.SCHEDULE_BROKEN, schedule=OuterRef("pk"))
+    broken = Schedule.objects.filter(status=Schedule.Status.BROKEN).exclude(pk=schedule.pk)
+    return broken.exclude(Exists(unreadable)).exists()
 
 
 def cancel_run(run_id: int, *, by: str, now: datetime) -> bool:
@@ -86,7 +71,7 @@ def cancel_run(run_id: int, *, by: str, now: datetime) -> bool:
             return False
         for session in Session.objects.open().filter(run=run_id):
             cancel_session(session.pk, by=by, now=now)
-        settle_run(run_id, now=now)
+        settle(run_id, now=now)
     return True
 
 
@@ -98,19 +83,5 @@ def cancel_session(session_id: int, *, by: str, now: datetime) -> bool:
         if not asked.update(cancel_requested_at=now, cancel_requested_by=by):
             return False
         session = Session.objects.get(pk=session_id)
-        _cancel_queued(session, reason=Reason.CANCELLED, message=f"Cancelled by {by or 'Rota'}.", now=now)
+        end_queued(session, reason=Reason.CANCELLED, message=f"Cancelled by {by or 'Rota'}.", now=now)
     return True
-
-
-def _cancel_queued(session: Session, *, reason: Reason, message: str, now: datetime) -> None:
-    """queued → cancelled, unless a worker was faster."""
-    queued = Session.objects.filter(pk=session.pk, status=Session.Status.QUEUED)
-    ended = queued.update(
-        status=Session.Status.CANCELLED,
-        reason=reason,
-        message=message,
-        finished_at=now,
-        cancel_requested_at=now,
-    )
-    if ended:
-        settle_run(session.run_id, now=now)

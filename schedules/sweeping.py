@@ -21,19 +21,21 @@ from runners import (
     Redactor,
     RunnerError,
     WorkspaceError,
+    end_checks,
     kill,
     leftover_of,
     reap,
+    remove,
     size,
     waiting,
 )
 from schedules import vault
 from schedules.models import Repository, Session
-from schedules.workplace import given_to, holds_raw, keep_transcript, kept_checkouts, remove_raw
+from schedules.workplace import HOME, given_to, holds_raw, keep_transcript, kept_checkouts, remove_raw
 
 logger = logging.getLogger(__name__)
 
-_ENDED = ("ending.json", "swept")
+_ENDED = ("swept",)  # an ending.json alone may say that somebody was left: `kill` reads it
 _READ_AT_ONCE = 1000  # rows: SQLite takes a limited number of ids in one query
 _STRANGE_FOR = timedelta(days=1)
 _CLEARED_WITHIN = timedelta(minutes=10)  # after its end a session's own worker keeps or removes its workspace
@@ -56,12 +58,14 @@ class WorkspaceOnDisk:
     since: datetime
 
 
-def sweep(*, now: datetime) -> int:
+def sweep(*, now: datetime, done: set[int] | None = None) -> int:
     """End processes that outlived their session, keep and remove workspaces nobody works in, drop old folders.
 
-    Returns how many processes were ended.
+    Returns how many processes were ended. `done`: sessions that nothing is left to be done for, and that are not looked
+    at again; it is added to here. Their folders are dropped by a sweep without it.
     """
-    folders = {int(folder.name): folder for folder in _sessions().glob("[0-9]*") if folder.name.isdigit()}
+    done = set() if done is None else done
+    folders = {session: _sessions() / str(session) for session in _on_disk() - done}
     ids, ended, over = list(folders), 0, []
     for at in range(0, len(ids), _READ_AT_ONCE):
         some = ids[at : at + _READ_AT_ONCE]
@@ -73,7 +77,22 @@ def sweep(*, now: datetime) -> int:
     reap_workspaces(now=now)
     for folder in over:
         _tidy(folder, now=now)
+        if _is_swept(folder) and not holds_raw(folder):
+            done.add(int(folder.name))
     return ended
+
+
+def _on_disk() -> set[int]:
+    """The sessions that have a folder here."""
+    try:
+        names = [folder.name for folder in _sessions().iterdir()]
+    except FileNotFoundError:
+        return set()
+    return {int(name) for name in names if name.isdecimal() and name[0] != "0"}
+
+
+def _is_swept(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _ENDED)
 
 
 def _tidy(folder: Path, *, now: datetime) -> None:
@@ -81,6 +100,7 @@ def _tidy(folder: Path, *, now: datetime) -> None:
     if not holds_raw(folder) or (_workspaces() / folder.name).exists() or _has_just_ended(folder, now):
         return
     try:
+        remove(folder / HOME)  # first, for the disk may be full of it
         try:
             keep_transcript(folder, Redactor(vault.hidden(given_to(folder)).values()))
         except vault.Unreadable as error:
@@ -202,9 +222,10 @@ def _bounds() -> Bounds:
 
 
 def _end(folder: Path) -> int:
-    if any((folder / name).exists() for name in _ENDED):
-        return 0
-    ended = kill(folder)
+    left = end_checks(folder)
+    if _is_swept(folder):
+        return left
+    ended = left + kill(folder)
     (folder / "swept").touch()
     return ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from celery import Task, shared_task
@@ -13,13 +14,16 @@ from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from schedules import limits
+from schedules import limits, publishing
 from schedules import upkeep as keeping
 from schedules.models import Session, WorkerHeartbeat
 from schedules.worker import Worker
 
 logger = logging.getLogger(__name__)
 
+_SESSIONS = "sessions"  # the queue
+_upkeep = keeping.Upkeep()
+_wanted, _dispatching = threading.Event(), threading.Lock()
 _here: list[Worker] = []  # the worker of this process, while there is one
 
 
@@ -33,7 +37,7 @@ def _worker_of_this_process() -> Worker:
 def _start(sender: Any, **_: Any) -> None:
     """Announce the worker, take over what another one left, and ask for work."""
     queues = set(sender.app.amqp.queues.consume_from)
-    kind = WorkerHeartbeat.Kind.SESSIONS if "sessions" in queues else WorkerHeartbeat.Kind.CONTROL
+    kind = WorkerHeartbeat.Kind.SESSIONS if _SESSIONS in queues else WorkerHeartbeat.Kind.CONTROL
     concurrency = sender.pool.num_processes if kind == WorkerHeartbeat.Kind.SESSIONS else 0
     try:
         worker = Worker(
@@ -42,6 +46,8 @@ def _start(sender: Any, **_: Any) -> None:
             concurrency=concurrency,
             version=f"celery {celery_version}",
             dispatch=dispatch,
+            consume=lambda on: _consume(sender, on=on),
+            upkeep=_upkeep,
         )
     except (DatabaseError, InterfaceError) as error:
         # Celery would note an ordinary exception and go on, with a worker that nobody ever counts on.
@@ -51,10 +57,22 @@ def _start(sender: Any, **_: Any) -> None:
     worker.start()
 
 
+def _consume(consumer: Any, *, on: bool) -> None:
+    """Take messages of sessions, or leave them to others. In the thread of Celery's consumer, as soon as it can."""
+
+    def turn() -> None:
+        if on:
+            consumer.add_task_queue(_SESSIONS)
+        else:
+            consumer.task_consumer.cancel_by_queue(_SESSIONS)
+
+    consumer.call_soon(turn)
+
+
 @worker_shutting_down.connect
 def _leave(**_: Any) -> None:
     for worker in _here:
-        worker.leave(end_sessions=settings.ROTA_END_SESSIONS_ON_EXIT)
+        worker.leave(end_sessions=settings.ROTA_END_SESSIONS_ON_EXIT, drain=settings.ROTA_DRAIN)
 
 
 @worker_shutdown.connect
@@ -64,29 +82,39 @@ def _stop(**_: Any) -> None:
 
 
 def dispatch() -> int:
-    """Admit what may start and hand it to the broker. Returns how many; 0 when the broker is away, and they wait."""
-    return publish(limits.admit(now=timezone.now()))
+    """Admit what may start and hand it to the broker. Returns how many; 0 when the broker is away, and they wait.
+
+    And 0 where another thread is at it: that one looks once more, and so finds what changed for this one. Sessions that
+    end together are followed in one go.
+    """
+    _wanted.set()
+    published = 0
+    while _wanted.is_set() and _dispatching.acquire(blocking=False):
+        try:
+            _wanted.clear()
+            published += publish(limits.admit(now=timezone.now()))
+        finally:
+            _dispatching.release()
+    return published
 
 
 def publish(session_ids: list[int]) -> int:
-    """Hand admitted sessions to the broker. What it does not take goes back to those that wait."""
-    for done, session_id in enumerate(session_ids):
-        try:
-            execute_session.apply_async((session_id,), retry=False)
-        except OperationalError as error:
-            left = session_ids[done:]
-            Session.objects.release(left)
-            logger.warning(
-                "The broker is away: %d sessions wait (%s)",
-                len(left),
-                error,
-                extra={"action": "broker_away"},
-            )
-            return done
+    """Hand admitted sessions to the broker. When it does not take them they go back to those that wait."""
+    if not session_ids:
+        return 0
+    try:
+        publishing.publish(execute_session, session_ids, queue=_SESSIONS)
+    except OperationalError as error:
+        Session.objects.release(session_ids)
+        logger.warning(
+            "The broker is away: %d sessions wait (%s)", len(session_ids), error, extra={"action": "broker_away"}
+        )
+        return 0
     return len(session_ids)
 
 
-@shared_task(bind=True)
+# The session's row says that it runs; another one of Celery's would say so for ever when the worker dies.
+@shared_task(bind=True, track_started=False)
 def execute_session(self: Task[Any, Any], session_id: int) -> str:
     """Claim the session and see it through. Returns its status; a message that comes twice finds nothing to claim."""
     try:
@@ -99,7 +127,7 @@ def execute_session(self: Task[Any, Any], session_id: int) -> str:
 @shared_task
 def upkeep() -> dict[str, int]:
     """Every few seconds: what was lost on its way is sent again, what died is declared so."""
-    done = keeping.keep_up(now=timezone.now())
+    done = _upkeep.round(now=timezone.now(), at=keeping.uptime())
     return {**done, "published": dispatch()}
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "LONGEST_LINE",
     "TimetableError",
     "between",
+    "count",
     "describe",
     "next_after",
     "previous_at_or_before",
@@ -48,8 +49,10 @@ __all__ = [
 ]
 
 _MINUTE = timedelta(minutes=1)
+_DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _CORRECTION = timedelta(hours=3)
+_DAYS_OF_CHANGE = 10  # more than any zone has in a year, with the days beside them
 _LONGEST_ZONE_NAME = 64
 
 
@@ -89,6 +92,32 @@ def between(cron: str, time_zone: str, after: datetime, until: datetime, limit: 
     _require_aware(until)
     walk = _walk(cron, time_zone, after)
     return list(islice(takewhile(lambda instant: instant <= until, walk), limit))
+
+
+def count(cron: str, time_zone: str, after: datetime, until: datetime, limit: int) -> int:
+    """How many instants are in ``(after, until]``, and ``limit`` where there are more; errors as in next_after.
+
+    It takes a step for each day and not for each instant, but for days on which the clock changes.
+    """
+    line, zone = read_line(cron), _zone(time_zone)
+    after, until = _in_utc(after), _in_utc(until)
+    first, last = _reading(zone, after), _reading(zone, until)
+    sure_days = line.days_within(first, last) - _DAYS_OF_CHANGE * (last.year - first.year + 1)
+    if sure_days * line.times_a_day >= limit:
+        return limit
+    found = 0
+    for day in line.days_between(first, last):
+        begin, end = (midnight.replace(tzinfo=zone).astimezone(UTC) for midnight in (day, day + _DAY))
+        if (begin - _SECOND).astimezone(zone).utcoffset() == end.astimezone(zone).utcoffset():
+            later = line.times_a_day if until >= end else line.times_until(_reading(zone, until)) * (until >= begin)
+            found += max(0, later - (line.times_until(_reading(zone, after)) if after >= begin else 0))
+        else:
+            just_before = timedelta.resolution
+            span = max(after, begin - just_before), min(until, end - just_before)
+            found += len(between(cron, time_zone, *span, limit))
+        if found >= limit:
+            return limit
+    return found
 
 
 def previous_at_or_before(cron: str, time_zone: str, at: datetime) -> datetime | None:

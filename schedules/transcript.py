@@ -59,6 +59,17 @@ class Transcript:
                 self._pending.append(self._row(event, seq))
         return redacted
 
+    @property
+    def is_full(self) -> bool:
+        """No ordinary event is kept any more."""
+        return self._next_seq >= FIRST_OF_PROCESS + MOST_EVENTS
+
+    def pass_over(self, count: int) -> list[Event]:
+        """So many events are not taken in, and have their numbers all the same. Returns those that waited."""
+        waited = self.flush()
+        self._next_seq += count
+        return waited
+
     def begin_process(self) -> None:
         self._next_seq = FIRST_OF_PROCESS
 
@@ -108,8 +119,11 @@ class Transcript:
     def _redacted(self, event: Event) -> Event:
         return replace(event, text=self._redactor.text(event.text), data=self._plain(event.data, _DEEPEST))
 
-    def _plain(self, value: Any, depth: int) -> Any:
+    def plain(self, value: Any) -> Any:
         """JSON that both databases take, and its texts without secrets."""
+        return self._plain(value, _DEEPEST)
+
+    def _plain(self, value: Any, depth: int) -> Any:
         match value:
             case str():
                 return _takeable(self._redactor.text(value))

@@ -1,7 +1,8 @@
 """A worker process: its lease, the sessions in its hands, and how it takes over and leaves.
 
 One thread renews one row and reads, in one query a second, who is to be cancelled: that serves all its sessions.
-Another one sweeps, which may take its time.
+Another one sweeps, which may take its time; one holds the fence, and touches no database; one looks for what should
+have happened; and with the control worker one keeps up the house, also while no message comes through.
 """
 
 from __future__ import annotations
@@ -9,40 +10,86 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
-from runners import ProcessIdentity, is_alive
+from runners import ProcessIdentity, is_alive, request_stop
 from schedules import execution
+from schedules.agents import Programs, find_programs, tell_programs
 from schedules.execution import Wish
-from schedules.models import Session, WorkerHeartbeat
-from schedules.presence import Presence
+from schedules.fencing import Fence
+from schedules.models import Incident, Session, WorkerHeartbeat
+from schedules.presence import Presence, keep_connection
+from schedules.room import shortage
 from schedules.sweeping import sweep
-from schedules.upkeep import declare_forgotten
+from schedules.upkeep import Upkeep, declare_forgotten, uptime
+from schedules.watch import LOOK_EVERY, Watch
+from schedules.workplace import session_folder
 
 logger = logging.getLogger(__name__)
 
 _LISTEN_EVERY = 1.0  # seconds
 _SWEEP_EVERY = 60.0  # seconds
+_SWEEP_ALL_EVERY = 3600.0  # seconds: otherwise what was seen to be in order is not looked at again
+_UPKEEP_EVERY = 10.0  # seconds
+_FULL_AGAIN_AFTER = timedelta(minutes=10)  # the alarm of a disk that stays full is counted again
 
 
 class Worker:
-    """The one of this process. `dispatch` admits and publishes what may start next."""
+    """The one of this process. `dispatch` admits and publishes what may start next.
 
-    def __init__(self, *, kind: str, name: str, concurrency: int, version: str, dispatch: Callable[[], int]) -> None:
+    `consume` turns its messages off and on again: a worker that holds back leaves them to others.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        name: str,
+        concurrency: int,
+        version: str,
+        dispatch: Callable[[], int],
+        consume: Callable[[bool], None] = lambda _: None,
+        upkeep: Upkeep | None = None,
+    ) -> None:
         self._facts = {"kind": kind, "name": name, "concurrency": concurrency, "version": version}
+        self._programs: Programs = {}
         self._dispatch = dispatch
+        self._consume = consume
+        self._upkeep = upkeep or Upkeep()
         self._presence = self._register()
+        self._fence = Fence.of(settings.ROTA_LEASE, time.monotonic())
+        self._watch = Watch()
         self._in_hand: dict[int, Wish] = {}
+        self._heard: set[int] = set()  # the sessions in hand that the last round found running under its row
         self._hands = threading.Lock()
+        self._adopted: list[threading.Thread] = []
+        self._swept: set[int] = set()
+        self._swept_all_at = time.monotonic()
         self._leaving: Wish = ""
+        self._claims = True
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._listen, name="rota-presence", daemon=True)]
+        self._threads = [
+            threading.Thread(target=self._listen, name="rota-presence", daemon=True),
+            threading.Thread(target=self._keep, args=(LOOK_EVERY, self._look), name="rota-watch", daemon=True),
+        ]
         if self._runs_sessions:
-            self._threads.append(threading.Thread(target=self._keep_sweeping, name="rota-sweep", daemon=True))
+            self._threads += [
+                threading.Thread(target=self._tend, name="rota-sweep", daemon=True),
+                threading.Thread(target=self._hold_fence, name="rota-fence", daemon=True),
+            ]
+        else:
+            self._threads.append(
+                threading.Thread(
+                    target=self._keep, args=(_UPKEEP_EVERY, self._keep_up), name="rota-upkeep", daemon=True
+                )
+            )
 
     @property
     def row(self) -> WorkerHeartbeat:
@@ -50,18 +97,18 @@ class Worker:
 
     def start(self) -> None:
         """Begin to renew and to sweep, and take over the sessions that a worker of this machine left behind."""
+        if self._runs_sessions:
+            self._mind_room(timezone.now())
+            self._take_over()
         for thread in self._threads:
             thread.start()
-        if self._runs_sessions:
-            for session_id, of in self._orphans():
-                threading.Thread(target=self._adopt, args=(session_id, of), name=f"rota-adopted-{session_id}").start()
         self._dispatch()
 
     def execute(self, session_id: int, *, task_id: str) -> str:
         """Claim a session and see it through. Returns its status, or why there was nothing to do."""
-        if self._leaving:
+        if why := self._holds_back():
             Session.objects.release([session_id])
-            return "not claimed: the worker is leaving"
+            return f"not claimed: {why}"
         if not self._take(session_id):
             return "not claimed: it is in hand"
         try:
@@ -75,12 +122,21 @@ class Worker:
         finally:
             self._let_go(session_id)
 
-    def leave(self, *, end_sessions: bool) -> None:
-        """Claim nothing more. Sessions are ended, or left to their shims for the next worker of this machine."""
-        self._leaving = "shutdown" if end_sessions else "detach"
+    def leave(self, *, end_sessions: bool, drain: bool = False) -> None:
+        """Claim nothing more. Sessions are ended, or left to their shims for the next worker of this machine.
+
+        `drain`: neither of the two, they go on here to their end.
+        """
+        self._claims = False
+        if not drain:
+            self._leaving = "shutdown" if end_sessions else "detach"
 
     def stop(self) -> None:
         """The last thing: the row says that this process is gone."""
+        if self._claims:  # it ends without having been told to
+            self.leave(end_sessions=False)
+        for thread in self._adopted:  # Celery waits for those that it started
+            thread.join()
         self._stopped.set()
         for thread in self._threads:
             thread.join(timeout=_LISTEN_EVERY * 3)
@@ -106,7 +162,7 @@ class Worker:
         return self._leaving or self._in_hand.get(session_id, "")
 
     def _register(self) -> Presence:
-        return Presence.register(**self._facts, now=timezone.now())  # type: ignore[arg-type]
+        return Presence.register(**self._facts, programs=self._programs, now=timezone.now())  # type: ignore[arg-type]
 
     def _listen(self) -> None:
         while not self._stopped.wait(_LISTEN_EVERY):
@@ -120,23 +176,114 @@ class Worker:
         connection.close()
 
     def _hear(self, now: datetime) -> None:
-        close_old_connections()
-        if not self._presence.renew(now):
-            self._presence = self._register()
+        keep_connection()
+        self._renew(now)
         if not self._runs_sessions:
             return
         running = Session.objects.filter(worker=self.row, status=Session.Status.RUNNING)
-        for session_id, asked_at in list(running.values_list("pk", "cancel_requested_at")):
+        found = dict(running.values_list("pk", "cancel_requested_at"))
+        for session_id, asked_at in found.items():
             self._attend(session_id, is_to_end=asked_at is not None, now=now)
+        self._give_away(self._heard - found.keys())
+        self._heard = set(found)
+
+    def _renew(self, now: datetime) -> None:
+        """And what is to be seen to as often."""
+        began, before = time.monotonic(), self._presence.renewed_at
+        if not self._presence.renew(now):
+            self._presence = self._register()
+        if self._presence.renewed_at == before:
+            return
+        self._fence.renew(began)
+        if self._runs_sessions:
+            self._mind_room(now)
+            self._take_over()
 
     def _attend(self, session_id: int, *, is_to_end: bool, now: datetime) -> None:
         """What this worker claimed it has in hand until it is over: else a fault has left it behind."""
         with self._hands:
             is_in_hand = session_id in self._in_hand
-            if is_in_hand and is_to_end:
+            if is_in_hand and is_to_end and not self._in_hand[session_id]:
                 self._in_hand[session_id] = "cancelled"
         if not is_in_hand and not self._leaving:
             declare_forgotten(session_id, worker=self.row, now=now)
+
+    def _give_away(self, gone: set[int]) -> None:
+        """They ran under this worker's row, and do not any more: over by now, or declared lost behind its back."""
+        with self._hands:
+            for session_id in gone & self._in_hand.keys():
+                self._in_hand[session_id] = "taken"
+
+    def _hold_fence(self) -> None:
+        """Needs neither the database nor a session's own thread, which may both hang just then."""
+        while not self._stopped.wait(_LISTEN_EVERY):
+            if self._fence.is_closed(time.monotonic()):
+                self._let_go_of_all()
+
+    def _let_go_of_all(self) -> None:
+        with self._hands:
+            ending = [session_id for session_id, wish in self._in_hand.items() if wish not in ("lost", "taken")]
+            self._in_hand.update(dict.fromkeys(ending, "lost"))
+        for session_id in ending:
+            logger.error(
+                "Session %d is ended: this worker could not renew its lease", session_id, extra={"action": "fenced"}
+            )
+            try:
+                request_stop(session_folder(session_id), "shutdown")
+            except OSError:  # not there yet: its own thread reads the wish before it starts a process
+                logger.warning("Session %d has no process to be ended", session_id)
+
+    def _holds_back(self) -> str:
+        """Why it claims nothing now, or ""."""
+        if not self._claims:
+            return "the worker is leaving"
+        if self._fence.is_closed(time.monotonic()):
+            return "the worker could not renew its lease"
+        return self._mind_room(timezone.now())
+
+    def _mind_room(self, now: datetime) -> str:
+        """Hold back while a disk is full, and say so. Returns why, or "" while there is room."""
+        why = shortage(
+            [
+                Path(folder)
+                for folder in (
+                    settings.ROTA_VAR,
+                    settings.ROTA_SESSIONS_DIR,
+                    settings.ROTA_WORKSPACES_DIR,
+                    settings.ROTA_CACHE_DIR,
+                )
+            ],
+            least_bytes=settings.ROTA_MIN_FREE_BYTES,
+            least_inodes=settings.ROTA_MIN_FREE_INODES,
+        )[:300]
+        if bool(why) != bool(self.row.holds_back):
+            WorkerHeartbeat.objects.filter(pk=self.row.pk).update(holds_back=why)
+            self.row.holds_back = why
+            self._consume(not why)
+            if not why:
+                Incident.objects.recover(Incident.Kind.DISK_FULL, self.row.hostname, now=now)
+                self._dispatch()
+        if why:
+            message = f"{self.row.name} takes no session: {why}"
+            Incident.objects.alarm(
+                Incident.Kind.DISK_FULL,
+                self.row.hostname,
+                message=message,
+                again_after=_FULL_AGAIN_AFTER,
+                now=now,
+            )
+        return why
+
+    def _take_over(self) -> None:
+        """Adopt what a worker of this machine left behind."""
+        if self._leaving or not self._claims:
+            return
+        self._adopted = [thread for thread in self._adopted if thread.is_alive()]
+        for session_id, of in self._orphans():
+            name = f"rota-adopted-{session_id}"
+            if name not in {thread.name for thread in self._adopted}:
+                self._adopted.append(threading.Thread(target=self._adopt, args=(session_id, of), name=name))
+                self._adopted[-1].start()
 
     def _orphans(self) -> list[tuple[int, int | None]]:
         """Running sessions of this machine whose worker's process is gone: (session, worker row)."""
@@ -163,19 +310,52 @@ class Worker:
             self._dispatch()
             connection.close()
 
-    def _keep_sweeping(self) -> None:
-        """Not in the thread that renews: what was left behind is archived first, and git may take minutes for that."""
-        while True:
-            try:
-                self._sweep()
-            except Exception:  # the next time it may go better
-                logger.exception("The sweep failed", extra={"action": "sweep_failed"})
+    def _keep(self, every: float, *duties: Callable[[], object]) -> None:
+        """Do this again and again, in a thread of its own: what renews must not wait for it."""
+        while not self._stopped.wait(every):
+            for duty in duties:
+                self._do(duty)
             connection.close()
-            if self._stopped.wait(_SWEEP_EVERY):
-                return
+
+    def _do(self, duty: Callable[[], object]) -> None:
+        try:
+            duty()
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("The database is away: %s", error, extra={"action": "worker_database_away"})
+            connection.close()
+        except Exception:  # the next time it may go better
+            logger.exception("A fault in Rota: the worker goes on", extra={"action": "internal"})
+
+    def _tend(self) -> None:
+        """What was left behind is archived before it is removed, and git may take minutes for that."""
+        for duty in (self._look_at_programs, self._sweep):
+            self._do(duty)
+        connection.close()
+        self._keep(_SWEEP_EVERY, self._look_at_programs, self._sweep)
+
+    def _look(self) -> None:
+        self._watch.look(now=timezone.now(), at=time.monotonic())
+
+    def _keep_up(self) -> None:
+        """As the periodic task does: that one waits for the broker."""
+        self._upkeep.round(now=timezone.now(), at=uptime())
+        self._dispatch()
+
+    def _look_at_programs(self) -> None:
+        """At its start, and again for what was updated meanwhile. Asking one that is broken takes half a minute."""
+        found = find_programs()
+        if found == self._programs:
+            return
+        tell_programs(found, before=self._programs)
+        self._programs = found
+        WorkerHeartbeat.objects.filter(pk=self.row.pk).update(programs=found)
 
     def _sweep(self) -> None:
-        ended = sweep(now=timezone.now())
+        at = time.monotonic()
+        if at - self._swept_all_at > _SWEEP_ALL_EVERY:
+            self._swept.clear()
+            self._swept_all_at = at
+        ended = sweep(now=timezone.now(), done=self._swept)
         if ended:
             logger.warning("Ended %d processes of sessions that are over", ended, extra={"action": "swept"})
 

@@ -6,15 +6,16 @@ import gzip
 import logging
 import time
 from collections.abc import Collection
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from runners import (
+    CHECKS,
     Cache,
-    Conversation,
     Kept,
     Launch,
     Limits,
@@ -28,15 +29,23 @@ from runners import (
     Workspace,
     WorkspaceError,
     archive,
+    check_folder,
+    check_launch,
     diff_text,
     find_start,
+    is_begun,
+    plain_errors,
     prepare,
     remove,
+    start,
     wrap_in_sandbox,
 )
-from schedules import vault
+from schedules import conversations, vault
+from schedules.conversations import Earlier
 from schedules.models import Repository, Run, Schedule, Session
+from schedules.patience import patiently
 from schedules.prompts import build_prompt, session_environment
+from schedules.retrying import goes_on
 from schedules.transcript import Transcript
 
 logger = logging.getLogger(__name__)
@@ -44,9 +53,12 @@ logger = logging.getLogger(__name__)
 OUTPUT = "output.log"
 GIVEN = "given"  # the values of its secrets, sealed, for as long as what it printed and left may hold them
 TRANSCRIPT = "transcript.log.gz"
-CONVERSATION = "conversation.jsonl"
 PATCH = "changes.patch"
 HOME = "home"
+_GO_ON = (
+    "A session that worked on this was interrupted, for its worker or its machine went away. Look at what is done "
+    "already, in this conversation and in the workspace, and go on where it stopped. It was asked for this:"
+)
 MOST_PATCH = 1_000_000  # bytes of it in the row; the file has all
 
 
@@ -70,13 +82,19 @@ class Workplace:
         self._archived = False
         self.seconds: dict[str, float] = {}  # that the preparation took, by its parts
         self.tally = Tally()
-        self.resumed_from: Session | None = None
+        self.program_version = ""
+        self.program_before = ""  # the version in the session before, where that was another one
+        self._earlier = Earlier()
         self.leaked: tuple[str, ...] = ()  # names of the secrets in what it changed
         self._given = self._secrets()
         self._hidden = vault.hidden(self._given)
         self.redactor = Redactor(self._hidden.values())
         self.transcript = Transcript(session, self.redactor, next_seq=1)
         self.spec = self._spec(None)
+
+    @property
+    def resumed_from(self) -> Session | None:
+        return self._earlier.session
 
     @property
     def limits(self) -> Limits:
@@ -91,6 +109,7 @@ class Workplace:
             cgroup=settings.ROTA_SESSION_CGROUP,
         )
 
+    @plain_errors("Preparing the session")
     def prepare(self) -> None:
         """Make the folder, the checkout and the prompt. Raises RunnerError."""
         try:
@@ -106,6 +125,12 @@ class Workplace:
         else:
             self.spec.workspace.mkdir(parents=True, mode=0o700)
         self.spec.home.mkdir(mode=0o700)
+        if before := self._interrupted:
+            self._earlier = patiently(lambda: conversations.of(before, runner=self._runs_with, into=self._earlier_file))
+        elif self._resumes:
+            self._earlier = patiently(
+                lambda: conversations.find(self._session, runner=self._runs_with, into=self._earlier_file)
+            )
         self.spec = self._spec(self._last_success())
         self.seconds["in all"] = time.monotonic() - begun
         if self._session.is_rehearsal:
@@ -115,18 +140,42 @@ class Workplace:
 
     def launch(self) -> Launch:
         """How its process is started, in a sandbox where the schedule wants one. Raises RunnerError."""
-        launch = self._runner.launch(self.spec)
-        if self._snapshot.get("sandbox", Schedule.Sandbox.NONE) == Schedule.Sandbox.NONE:
+        launch = self._launch()
+        self._look_at_program()
+        self._tell_earlier()
+        if not self._is_sandboxed:
             return launch
+        self.notes.append(f"In a sandbox. Its network: {Schedule.Network(self._snapshot['network']).label}.")
+        return self._sandboxed(launch)
+
+    @property
+    def checks(self) -> list[str]:
+        """Commands that have to succeed where the session says that it did."""
+        return list(self._snapshot.get("checks", ()))
+
+    def start_check(self, number: int, command: str) -> Path:
+        """Have a check run, in a sandbox as the session did, unless it was started already. Raises RunnerError."""
+        folder = check_folder(self.folder, number)
+        self.notes.append(f"Check {number}: {self.redactor.text(command)}")
+        if not is_begun(folder):
+            launch = check_launch(self.spec, command, without=self._runner.credentials)
+            if self._is_sandboxed:
+                launch = self._sandboxed(launch)
+            start(folder, launch, cwd=self.spec.workspace, limits=replace(self.limits, turns=None))
+        return folder
+
+    @property
+    def _is_sandboxed(self) -> bool:
+        return bool(self._snapshot.get("sandbox", Schedule.Sandbox.NONE) != Schedule.Sandbox.NONE)
+
+    def _sandboxed(self, launch: Launch) -> Launch:
         repository = self._session.repository
         sandbox = Sandbox(
             network=self._snapshot["network"],
             allowed_hosts=self._snapshot["allowed_hosts"],
             objects=_cache().objects(repository.slug) if repository else None,
         )
-        wrapped = wrap_in_sandbox(launch, spec=self.spec, sandbox=sandbox)
-        self.notes.append(f"In a sandbox. Its network: {Schedule.Network(sandbox.network).label}.")
-        return wrapped
+        return wrap_in_sandbox(launch, spec=self.spec, sandbox=sandbox)
 
     def reopen(self, *, written: int) -> None:
         """Find everything again, for a worker that takes over. `written`: the last event in the database."""
@@ -134,15 +183,31 @@ class Workplace:
         if self._session.repository:
             self._workspace = Workspace.open(self._checkout_folder)
         self.transcript = Transcript(self._session, self.redactor, next_seq=1, written=written)
+        self.remark = self._session.run.stale
+        self.program_version = self._session.program_version
+        self._earlier = conversations.found(self._session, at=self._earlier_file)
         self.spec = self._spec(self._last_success())
 
+    @plain_errors("Keeping what it did")
     def keep(self) -> dict[str, Any]:
-        """Keep what the session did and said. Returns the columns of its row that tell of its changes."""
+        """Keep what the session did and said. Returns the columns of its row that tell of its changes.
+
+        Raises RunnerError.
+        """
         conversation = self._runner.conversation(self.spec)
         if conversation:
             self._keep_conversation(conversation.file)
         keep_transcript(self.folder, self.redactor)
         return self._keep_changes()
+
+    def share_conversation(self, *, interrupted: bool, now: datetime) -> None:
+        """Keep for every worker what was kept here of a conversation that is to be gone on with."""
+        file = self.folder / conversations.FILE
+        if not (self._resumes or interrupted) or not file.is_file():
+            return
+        if obstacle := conversations.keep(self._session, file, runner=self._runs_with, now=now):
+            self.notes.append(obstacle)
+            self._remark(obstacle)
 
     def clear(self) -> None:
         """Remove HOME, the checkout and what was printed: what is worth keeping is kept, or was never made.
@@ -172,32 +237,57 @@ class Workplace:
         begun = time.monotonic()
         start = _start(cache, repository, run.commit)
         if not run.commit:
-            run.commit = Run.objects.pin_commit(run.pk, start.commit)
+            run.commit, run.stale = patiently(lambda: Run.objects.pin_commit(run.pk, start.commit, stale=start.stale))
         if run.commit != start.commit:  # another session was quicker, perhaps on another machine
             start = _start(cache, repository, run.commit)
-        if start.stale:
-            self.remark = start.stale
-            self.notes.append(start.stale)
-            logger.warning("Session %d: %s", self._session.pk, start.stale, extra={"action": "stale_workspace"})
+        if run.stale:
+            self._remark(run.stale)
+            self.notes.append(run.stale)
+            logger.warning("Session %d: %s", self._session.pk, run.stale, extra={"action": "stale_workspace"})
         warm = repository.workspaces == Repository.Workspaces.WARM
-        branch = f"rota/{self._snapshot['schedule']}/{run.pk}-{self._session.number}"
+        branch = self._branch_of(self._session)
+        base = self._left_by_interrupted(cache, repository) or run.commit
         fetched = time.monotonic()
         self._workspace = prepare(
             cache,
             repository.slug,
-            ref=run.commit,
+            ref=base,
             branch=branch,
             into=self._checkout_folder,
             default_branch=start.branch,
             kept=kept_checkouts() if warm else None,
         )
         self.seconds |= {"fetch": fetched - begun, "checkout": time.monotonic() - fetched}
-        self._session.base_commit = run.commit
+        self._session.base_commit = base
         kept = ", in a kept checkout that was reset" if self._workspace.renewed else ""
-        self.notes.append(f"Workspace of {repository} at {run.commit[:12]} on the branch {branch}{kept}.")
+        self.notes.append(f"Workspace of {repository} at {base[:12]} on the branch {branch}{kept}.")
+
+    @property
+    def _interrupted(self) -> Session | None:
+        """The attempt before, where this one goes on with it."""
+        before = patiently(lambda: self._session.retry_of)
+        return before if before and goes_on(self._snapshot, before.reason) else None
+
+    def _branch_of(self, session: Session) -> str:
+        attempt = f".{session.attempt}" if session.attempt > 1 else ""
+        return f"rota/{self._snapshot['schedule']}/{session.run_id}-{session.number}{attempt}"
+
+    def _left_by_interrupted(self, cache: Cache, repository: Repository) -> str:
+        """The commit of what the attempt before had done, where this machine has it; else ""."""
+        before = self._interrupted
+        if before is None:
+            return ""
+        branch = self._branch_of(before)
+        try:
+            commit = cache.resolve(repository.slug, branch)
+        except WorkspaceError:
+            self._remark(f"It begins without what session {before.pk} had done: {branch} is not kept on this machine.")
+            return ""
+        self.notes.append(f"It goes on from the branch {branch} of session {before.pk}.")
+        return commit
 
     def _last_success(self) -> Session | None:
-        return Session.objects.last_success(self._session)
+        return patiently(lambda: Session.objects.last_success(self._session))
 
     def _spec(self, last_success: Session | None) -> SessionSpec:
         workspace = self._workspace.path if self._workspace else self._checkout_folder
@@ -206,25 +296,72 @@ class Workplace:
             folder=self.folder,
             home=self.folder / HOME,
             workspace=workspace,
-            prompt=build_prompt(self._session, last_success) if self._runner.is_agent else "",
-            options=self._snapshot["options"],
+            prompt=self._prompt(last_success) if self._runner.is_agent else "",
+            options=self._options,
             environment=self._environment(last_success),
             program=settings.ROTA_PROGRAMS.get(self._runner.name, ""),
-            conversation=self._conversation(last_success),
+            conversation=self._earlier.conversation,
             rehearse=self._session.is_rehearsal,
             path=settings.ROTA_SESSION_PATH,
             redactor=self.redactor,
         )
 
-    def _conversation(self, last_success: Session | None) -> Conversation | None:
-        """The one to go on with: where the schedule wants that, and its file is on this machine."""
-        if last_success is None or self._snapshot["persistence"] != Schedule.Persistence.RESUME:
-            return None
-        file = session_folder(last_success.pk) / CONVERSATION
-        if not file.is_file():
-            return None
-        self.resumed_from = last_success
-        return Conversation(agent_session_id=str(last_success.agent_session_id), file=file)
+    def _prompt(self, last_success: Session | None) -> str:
+        prompt = build_prompt(self._session, last_success)
+        return f"{_GO_ON}\n\n{prompt}" if self._interrupted else prompt
+
+    @property
+    def _runs_with(self) -> str:
+        """The name of its runner, as in the settings."""
+        return str(self._snapshot["runner"])
+
+    @property
+    def _resumes(self) -> bool:
+        return self._runner.is_agent and self._snapshot["persistence"] == Schedule.Persistence.RESUME
+
+    @property
+    def _earlier_file(self) -> Path:
+        return self.folder / conversations.EARLIER
+
+    def _launch(self) -> Launch:
+        """With a new conversation, where the runner can't start with the earlier one."""
+        try:
+            return self._runner.launch(self.spec)
+        except OptionsInvalid as error:
+            if set(error.problems) != {"conversation"} or not self._earlier.session:
+                raise
+            self._earlier = conversations.refused(self._earlier, error.problems["conversation"])
+            self.spec = replace(self.spec, conversation=None)
+        return self._runner.launch(self.spec)
+
+    def _tell_earlier(self) -> None:
+        if self._earlier.session:
+            self.notes.append(f"It goes on with the conversation of session {self._earlier.session.pk}.")
+        elif self._earlier.remark:
+            self.notes.append(self._earlier.remark)
+            self._remark(self._earlier.remark)
+
+    def _look_at_program(self) -> None:
+        """Note which version it is, and where the session before had another one. Raises ProgramMissing."""
+        program = self._runner.program(self.spec.program)
+        if program is None:
+            return
+        self.program_version = program.version
+        before = patiently(lambda: Session.objects.version_before(self._session, runner=self._runs_with))
+        if before and before != program.version:
+            self.program_before = before
+            self.notes.append(f"The program of {self._runs_with} changed: {before} → {program.version}.")
+        if program.remark:
+            self.notes.append(program.remark)
+
+    def _remark(self, sentence: str) -> None:
+        self.remark = f"{self.remark} {sentence}".strip()
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Where plugins may be, each machine says for itself."""
+        options: dict[str, Any] = self._snapshot["options"]
+        return {**options, "plugin_folders": settings.ROTA_PLUGIN_FOLDERS} if options.get("plugins") else options
 
     def _environment(self, last_success: Session | None) -> dict[str, str]:
         facts = session_environment(self._session, last_success)
@@ -238,7 +375,7 @@ class Workplace:
         try:
             if given := given_to(self.folder):
                 return given
-            named = vault.values(self._snapshot["secrets"])
+            named = patiently(lambda: vault.values(self._snapshot["secrets"]))
         except vault.VaultError as error:
             raise OptionsInvalid({"secrets": str(error)}) from error
         if self._session.is_rehearsal:
@@ -249,7 +386,7 @@ class Workplace:
     # --- going
 
     def _keep_conversation(self, file: Path) -> None:
-        with file.open("rb") as lines, (self.folder / CONVERSATION).open("wb") as kept:
+        with file.open("rb") as lines, (self.folder / conversations.FILE).open("wb") as kept:
             kept.writelines(self.redactor.line(line) for line in lines)
 
     def _keep_changes(self) -> dict[str, Any]:
@@ -259,7 +396,7 @@ class Workplace:
         self.leaked = kept.leaked
         self._archived = not kept.leaked
         if kept.leaked:
-            self.remark = f"{self.remark} {_leaked(kept.leaked)}".strip()
+            self._remark(_leaked(kept.leaked))
         self.notes += [*kept.notes, *(f"Not kept: {path}" for path in kept.left_out)]
         return {
             "head_commit": kept.head,
@@ -291,13 +428,17 @@ def keep_transcript(folder: Path, redactor: Redactor) -> None:
 
 def holds_raw(folder: Path) -> bool:
     """Whether there is something to `remove_raw`."""
-    return any((folder / name).exists() for name in (HOME, OUTPUT, GIVEN))
+    return any((folder / name).exists() for name in (HOME, OUTPUT, GIVEN, CHECKS, conversations.EARLIER))
 
 
 def remove_raw(folder: Path) -> None:
-    """Remove what may hold secrets: HOME, what was printed, what was given. Raises RunnerError, OSError."""
+    """Remove what may hold secrets: HOME, what was printed, what was given. Raises RunnerError, OSError.
+
+    And the earlier conversation, which is kept elsewhere.
+    """
     remove(folder / HOME)
-    for name in (OUTPUT, GIVEN):
+    remove(folder / CHECKS)
+    for name in (OUTPUT, GIVEN, conversations.EARLIER):
         (folder / name).unlink(missing_ok=True)
 
 

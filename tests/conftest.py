@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 import redis
@@ -19,6 +20,12 @@ from tests.processes import bounded, end, until
 _DATABASE_FIXTURES = frozenset({"db", "transactional_db", "django_db_serialized_rollback"})
 _POSTGRES = pytest.StashKey[Postgres]()
 _SERVERS: set[int] = set()  # processes that serve more than one test
+
+
+# The same cases each time, however slow the machine: `bin/test --faults` looks for new ones.
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("searching", deadline=None)
+hypothesis.settings.load_profile("searching" if os.environ.get("ROTA_TEST_FAULTS") else "steady")
 
 
 def pytest_configure(config: pytest.Config) -> None:

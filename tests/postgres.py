@@ -26,18 +26,23 @@ class Postgres:
     directory: Path
 
     def start(self) -> None:
-        programs = self._programs() / "bin"
+        self._bin = self._programs() / "bin"
         data = self.directory / "data"
         self._give_to_server_user(self.directory)
         subprocess.run(
-            [programs / "initdb", *_INITDB, f"--pgdata={data}"],
+            [self._bin / "initdb", *_INITDB, f"--pgdata={data}"],
             check=True,
             capture_output=True,
             **self._as_server_user(),
         )
-        with (self.directory / "log").open("wb") as log:
+        self.resume()
+
+    def resume(self) -> None:
+        """Start, or start again after `stop`, with the data there is."""
+        data = self.directory / "data"
+        with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                bounded([programs / "postgres", *_FAST, "-D", data, "-k", self.directory]),
+                bounded([self._bin / "postgres", *_FAST, "-D", data, "-k", self.directory]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

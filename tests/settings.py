@@ -13,7 +13,7 @@ _FOREIGN_NAMES = {
     *("LOG_TIMES", "PORT", "REDIS_KEY_PREFIX", "REDIS_URL", "SECRET_KEY", "TIME_ZONE"),
 }
 # Set by bin/test, and by the first process for the others of xdist.
-_OURS = {"ROTA_TEST_DATABASE", "ROTA_TEST_POSTGRES"}
+_OURS = {"ROTA_TEST_DATABASE", "ROTA_TEST_FAULTS", "ROTA_TEST_POSTGRES"}
 
 for name in set(os.environ) - _OURS:
     if name.startswith(_FOREIGN) or name in _FOREIGN_NAMES:

@@ -4,6 +4,9 @@ from django.contrib import admin
 
 from schedules.admin import (
     commands,
+    halts,
+    incidents,
+    limits,
     machinery,
     repositories,
     runs,
@@ -15,4 +18,16 @@ from schedules.admin import (
 
 admin.site.index_title = "Dashboard"
 
-__all__ = ["commands", "machinery", "repositories", "runs", "schedules", "secrets", "sessions", "workers"]
+__all__ = [
+    "commands",
+    "halts",
+    "incidents",
+    "limits",
+    "machinery",
+    "repositories",
+    "runs",
+    "schedules",
+    "secrets",
+    "sessions",
+    "workers",
+]

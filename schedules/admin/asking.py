@@ -5,7 +5,7 @@ A GET shows the form and changes nothing. The page works by itself; rota.js lift
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -35,8 +35,12 @@ def ask(
     dangerous: bool = False,
     back: str,
     hidden: Mapping[str, Any] | None = None,
+    listed: Sequence[str] = (),
 ) -> TemplateResponse:
-    """The page with the form. `hidden`: names and values, or lists of values, that are posted along."""
+    """The page with the form. `hidden`: names and values, or lists of values, that are posted along.
+
+    `listed`: what it is about, a line each.
+    """
     pairs = [
         (name, value)
         for name, values in (hidden or {}).items()
@@ -52,6 +56,7 @@ def ask(
         "dangerous": dangerous,
         "back": back,
         "hidden": pairs,
+        "listed": listed,
         "action": request.get_full_path(),
         "media": admin.media + form.media,
     }

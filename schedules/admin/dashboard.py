@@ -12,12 +12,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from schedules import health
+from schedules.admin.halts import STOP
+from schedules.admin.incidents import state_of
 from schedules.admin.workers import life
 from schedules.models import Repository, Run, Schedule, Session, WorkerHeartbeat
+from schedules.watch import open_incidents
 
 _NEXT = 8
 _RUNNING = 8
 _FAILED = 8
+_INCIDENTS = 8
 _COUNTED = 1000
 _WORKERS = 20
 _FAILURES = (Run.Status.FAILED, Run.Status.PARTIAL, Run.Status.MISSED)
@@ -28,6 +32,9 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     now = timezone.now()
     may = {name: request.user.has_perm(f"schedules.view_{name}") for name in ("schedule", "run", "session")}
     context |= {"now": now, "readyz_url": reverse(health.readyz), "is_empty": False}
+    context["may_stop"] = request.user.has_perm(STOP)
+    if request.user.has_perm("schedules.view_incident"):
+        context["incidents"] = [(incident, state_of(incident)) for incident in open_incidents(limit=_INCIDENTS)]
     if may["schedule"]:
         context |= {"next_due": list(_next_due()), "is_empty": not Schedule.objects.exists()}
         context["has_repository"] = Repository.objects.exists()
@@ -43,7 +50,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def _next_due() -> QuerySet[Schedule]:
     due = Schedule.objects.filter(status=Schedule.Status.ACTIVE, due_at__isnull=False).order_by("due_at")
-    return due.only("name", "next_run_at", "due_at", "time_zone", "cron", "runner")[:_NEXT]
+    return due.only("name", "next_run_at", "due_at", "time_zone", "cron", "at", "max_runs", "runner")[:_NEXT]
 
 
 def _running() -> QuerySet[Session]:
@@ -66,7 +73,7 @@ def _failures() -> list[Run]:
 
 def _processes(now: datetime) -> dict[str, Any]:
     rows = WorkerHeartbeat.objects.filter(stopped_at=None).order_by("kind", "name")
-    recent = rows.filter(last_seen_at__gt=now - 20 * settings.ROTA_WORKER_SILENT_AFTER)[:_WORKERS]
+    recent = rows.filter(last_seen_at__gt=now - 20 * settings.ROTA_LEASE)[:_WORKERS]
     processes = [(process, life(process, now)) for process in recent]
     alive = {process.kind for process, state in processes if state == "alive"}
     kinds = WorkerHeartbeat.Kind

@@ -37,14 +37,16 @@ class SuggestingInput(UnfoldAdminTextInputWidget):
 
     template_name = "rota/suggesting_input.html"  # of the app: forms see no other
 
-    def __init__(self, suggestions: Callable[[], Iterable[str]], attrs: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, suggestions: Callable[[], Iterable[str]] | Iterable[str] = (), attrs: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(attrs)
         self.suggestions = suggestions
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context(name, value, attrs)
         context["widget"]["attrs"]["list"] = f"suggestions-{name}"
-        context["suggestions"] = self.suggestions()
+        context["suggestions"] = self.suggestions() if callable(self.suggestions) else self.suggestions
         return context
 
 

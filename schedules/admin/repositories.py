@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from runners import RunnerError, WorkspaceError, check_url, probe
+from runners import RunnerError, probe
 from schedules.admin.fields import StructureField
 from schedules.admin.unfolded import ModelAdmin, ModelForm
 from schedules.models import Repository
@@ -29,16 +29,8 @@ class RepositoryForm(ModelForm[Repository]):
         model = Repository
         fields = (
             *("slug", "url", "default_branch", "enabled"),
-            *("workspaces", "on_fetch_failure", "forge", "forge_settings"),
+            *("max_sessions", "workspaces", "on_fetch_failure", "forge", "forge_settings"),
         )
-
-    def clean_url(self) -> str:
-        url = str(self.cleaned_data["url"]).strip()
-        try:
-            check_url(url)
-        except WorkspaceError as error:
-            raise forms.ValidationError(str(error)) from error
-        return url
 
 
 @admin.register(Repository)
@@ -73,6 +65,12 @@ class RepositoryAdmin(ModelAdmin[Repository]):
             found = probe(repository.url, timeout=_PATIENCE)
         except RunnerError as error:
             self.message_user(request, f"It is saved, but could not be read from here: {error}", messages.WARNING)
+            return
+        repository.default_branch = repository.default_branch or found.default_branch
+        try:
+            repository.clean_fields()  # a forge may name its branch as it pleases
+            repository.clean()
+        except ValidationError:
             return
         unnamed = Repository.objects.filter(pk=repository.pk, default_branch="")
         if unnamed.update(default_branch=found.default_branch):

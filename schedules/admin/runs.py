@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -25,11 +24,15 @@ from schedules import firing, steering
 from schedules.admin.asking import DIALOG, ConfirmForm, RehearsableForm, ask
 from schedules.admin.ids import row_id
 from schedules.admin.newest_first import RecordAdmin
+from schedules.admin.unfolded import ChangeList
+from schedules.admin.waits import RunList, told
+from schedules.agents import rehearsed
 from schedules.models import Run, Session
-from schedules.rendering.display import NOTHING, instant, money, pill, reason_words, took
+from schedules.rendering.display import NOTHING, cost, instant, pill, reason_words, took
 from schedules.rendering.strip import run_url
-from schedules.rendering.visible import visible
+from schedules.rendering.visible import shorten, visible
 from schedules.tasks import dispatch
+from schedules.waiting import Waiting, waiting
 
 STEER = "schedules.change_run"
 """The permission to cancel and retry."""
@@ -52,6 +55,9 @@ class RunAdmin(RecordAdmin[Run]):
     )
     list_display_links = ("title",)
     list_filter = ("trigger", ("schedule", AutocompleteSelectFilter))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RunList
 
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
         return (
@@ -76,14 +82,14 @@ class RunAdmin(RecordAdmin[Run]):
             raise PermissionDenied
         rows = Run.objects.select_related("schedule", "repository", "retry_of")
         run = get_object_or_404(rows, pk=row_id(object_id))
-        sessions = Session.objects.filter(run=run).order_by("number").defer("prompt", "result", "patch")
+        sessions = Session.objects.filter(run=run).order_by("number", "attempt").defer("prompt", "result", "patch")
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"Run {run.pk}",
             "original": run,
             "run": run,
-            "sessions": sessions[:_MOST_SESSIONS],
+            "sessions": _with_waits(list(sessions[:_MOST_SESSIONS])),
             "is_agent": run.schedule.is_agent,
             "retries": run.retries.order_by("pk").only("pk", "status", "reason")[:20],
             "now": timezone.now(),
@@ -132,17 +138,23 @@ class RunAdmin(RecordAdmin[Run]):
 
     @display(description="Cost")
     def cost(self, run: Run) -> str:
-        return money(run.cost_usd) if run.cost_usd else NOTHING
+        return cost(run.cost_usd, run.cost_source) if run.cost_usd or run.cost_source else NOTHING
+
+
+def _with_waits(sessions: list[Session]) -> list[tuple[Session, Waiting | None]]:
+    waits = waiting(sessions, now=timezone.now())
+    return [(session, waits.get(session.pk)) for session in sessions]
 
 
 def outcome(row: Run | Session) -> SafeString:
-    """Its status, and below it why."""
+    """Its status, and below it why, or what it waits for."""
+    waits = told(row)
     return format_html(
         '{} {}<span class="rota-below" title="{}">{}</span>',
-        pill(row.status),
+        pill(row.status, title=visible(waits)),
         pill("rehearsed") if row.is_rehearsal else "",
-        visible(row.message[:300]),
-        reason_words(row.reason),
+        visible(waits or row.message[:300]),
+        visible(shorten(waits, 60)) or reason_words(row.reason),
     )
 
 
@@ -192,7 +204,10 @@ def retry(request: HttpRequest, pk: int, model_admin: RunAdmin) -> HttpResponse:
     run = get_object_or_404(Run.objects.select_related("schedule", "repository"), pk=pk)
     posted = request.POST if request.method == "POST" else None
     form = RehearsableForm(
-        posted, schedule=run.schedule, rehearsing=settings.ROTA_REHEARSE, initial={"rehearse": run.is_rehearsal}
+        posted,
+        schedule=run.schedule,
+        rehearsing=rehearsed(run.schedule.runner) is not None,
+        initial={"rehearse": run.is_rehearsal},
     )
     if form.is_valid():
         runs = retried(request, run, form)

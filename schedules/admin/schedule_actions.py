@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
@@ -29,20 +28,22 @@ from schedules.admin.asking import (
     ask,
     back_to,
 )
+from schedules.admin.backfills import BackfillActions
 from schedules.admin.ids import row_id
-from schedules.admin.unfolded import ModelAdmin, action
+from schedules.admin.unfolded import action
+from schedules.agents import rehearsed
 from schedules.models import Repository, Run, Schedule
-from schedules.rendering.display import cadence, utc, zoned
+from schedules.rendering.display import utc, when, zoned
 from schedules.rendering.strip import run_url
 from schedules.tasks import dispatch
-from schedules.timetable import TimetableError, describe
+from schedules.timetable import TimetableError
 
 _PREVIEWED = 10
 # Buttons that have nothing to do in a status.
 _IDLE: dict[str, set[str]] = {
     Schedule.Status.ACTIVE: {"resume"},
     Schedule.Status.PAUSED: {"pause"},
-    Schedule.Status.DISABLED: {"run_now", "pause", "disable"},
+    Schedule.Status.DISABLED: {"run_now", "pause", "disable", "backfill"},
 }
 
 
@@ -50,8 +51,8 @@ def schedule_url(pk: int) -> str:
     return reverse("admin:schedules_schedule_change", args=(pk,))
 
 
-class ScheduleActions(ModelAdmin[Schedule]):
-    """Run now, Pause, Resume, Disable and Duplicate, for a row, a page or a selection."""
+class ScheduleActions(BackfillActions):
+    """Run now, Pause, Resume, Disable, Duplicate and Backfill, for a row, a page or a selection."""
 
     actions = ("pause_selected", "resume_selected")
     actions_row = ("run_now", "pause", "duplicate")
@@ -59,7 +60,11 @@ class ScheduleActions(ModelAdmin[Schedule]):
         "run_now",
         "resume",
         "pause",
-        {"title": "More", "icon": "more_horiz", "items": ["duplicate", "disable"]},
+        {
+            "title": "More",
+            "icon": "more_horiz",
+            "items": ["backfill", "cancel_backfill", "duplicate", "disable"],
+        },
     )
 
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
@@ -89,14 +94,15 @@ class ScheduleActions(ModelAdmin[Schedule]):
     )
     def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
         schedule = _schedule(object_id)
-        form = RunNowForm(_posted(request), schedule=schedule, rehearsing=settings.ROTA_REHEARSE)
+        rehearsing = rehearsed(schedule.runner)
+        form = RunNowForm(_posted(request), schedule=schedule, rehearsing=rehearsing is not None)
         if form.is_valid():
             runs = _triggered(request, schedule, form)
             if runs:
                 return redirect(run_url(runs[0].pk) if len(runs) == 1 else _runs_url(schedule))
         text = "A run by hand, beside those of its timetable."
-        if schedule.is_agent and settings.ROTA_REHEARSE:
-            text += " No API key: it is rehearsed."
+        if rehearsing:
+            text += f" {rehearsing.why}: it is rehearsed."
         return ask(
             request,
             self,
@@ -163,7 +169,7 @@ class ScheduleActions(ModelAdmin[Schedule]):
             self,
             form=form,
             title=f"Resume {schedule}",
-            text=f"{cadence(schedule.cron)}, from now on. Times that have passed are not run.",
+            text=f"{when(schedule)}, from now on. Times that have passed are recorded, and not run.",
             submit="Resume",
             back=schedule_url(schedule.pk),
         )
@@ -250,11 +256,16 @@ def preview(request: HttpRequest, model_admin: admin.ModelAdmin[Schedule]) -> Js
     schedule = Schedule(
         cron=request.GET.get("cron", "").strip(),
         time_zone=request.GET.get("time_zone", "").strip(),
+        at=_instant(request, "at"),
+        max_runs=_number(request, "max_runs"),
         starts_at=_instant(request, "starts_at"),
         ends_at=_instant(request, "ends_at"),
     )
+    if schedule.at and schedule.cron:
+        problem = {"field": "at", "message": "Give a cron line or one time, not both."}
+        return JsonResponse({"words": "", "times": [], "problem": problem})
     try:
-        words = describe(schedule.cron) if schedule.cron else "Only by hand"
+        words = schedule.in_words()
         times = schedule.upcoming(timezone.now(), _PREVIEWED)
     except TimetableError as error:
         problem = {"field": error.field, "message": str(error)}
@@ -269,6 +280,11 @@ def _instant(request: HttpRequest, name: str) -> datetime | None:
         return forms.SplitDateTimeField(required=False).clean([day, time or "00:00"]) if day else None
     except forms.ValidationError:
         return None
+
+
+def _number(request: HttpRequest, name: str) -> int | None:
+    text = request.GET.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _schedule(object_id: str) -> Schedule:
@@ -327,9 +343,11 @@ def _copy(schedule: Schedule, *, name: str, by: str, now: datetime) -> Schedule:
     copy.pk, copy._state.adding, copy.name = None, True, name
     copy.status, copy.status_reason = Schedule.Status.PAUSED, f"A copy of {schedule}, not started yet."
     copy.status_by, copy.status_at = by, now
-    copy.next_run_at = copy.due_at = copy.last_run_at = None
-    copy.last_status, copy.run_count = "", 0
+    copy.plan(now)
+    copy.last_run_at = copy.last_success_at = copy.overdue_at = None
+    copy.last_status, copy.run_count, copy.fired_count = "", 0, 0
     with transaction.atomic():
         copy.save(force_insert=True)
         copy.repositories.set(schedule.repositories.all())
+        copy.pools.set(schedule.pools.all())
     return copy

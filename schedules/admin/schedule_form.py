@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminExpandableTextareaWidget,
@@ -15,6 +16,7 @@ from unfold.widgets import (
 
 from runners import load_runner
 from schedules import placeholders
+from schedules.admin import runner_fields
 from schedules.admin.fields import (
     HumanDurationField,
     LinesField,
@@ -27,7 +29,8 @@ from schedules.admin.fields import (
 from schedules.admin.unfolded import ModelForm
 from schedules.models import Schedule, known_secrets
 from schedules.models.command import Target
-from schedules.rendering.display import pretty
+
+_EQUIPMENT = ("setting_sources", "plugins", "mcp_servers")
 
 FIELDSETS: tuple[tuple[str, Any], ...] = (
     (
@@ -45,7 +48,9 @@ FIELDSETS: tuple[tuple[str, Any], ...] = (
                 "variables",
                 "model",
                 "fallback_model",
+                "effort",
                 "append_system_prompt",
+                "agents",
                 "argv",
                 "working_directory",
                 "function",
@@ -57,7 +62,7 @@ FIELDSETS: tuple[tuple[str, Any], ...] = (
         "Where",
         {
             "classes": ["tab"],
-            "fields": ("repositories", "filter_query", "max_items", "environment", "secrets", "setting_sources"),
+            "fields": ("repositories", "filter_query", "max_items", "environment", "secrets", *_EQUIPMENT),
         },
     ),
     (
@@ -66,10 +71,12 @@ FIELDSETS: tuple[tuple[str, Any], ...] = (
             "classes": ["tab"],
             "fields": (
                 "cron",
+                "at",
                 "time_zone",
                 "preview",
                 "starts_at",
                 "ends_at",
+                "max_runs",
                 "jitter",
                 "catch_up",
                 "overlap",
@@ -85,6 +92,7 @@ FIELDSETS: tuple[tuple[str, Any], ...] = (
                 "silence",
                 "max_turns",
                 "max_budget_usd",
+                "max_run_usd",
                 "permission_mode",
                 "allowed_tools",
                 "disallowed_tools",
@@ -92,38 +100,43 @@ FIELDSETS: tuple[tuple[str, Any], ...] = (
                 "network",
                 "allowed_hosts",
                 "max_sessions",
+                "pools",
+                "weight",
                 "priority",
             ),
+        },
+    ),
+    (
+        "Failures",
+        {
+            "classes": ["tab"],
+            "fields": ("retry", "retry_attempts", "retry_backoff", "continue_interrupted", "pause_after"),
         },
     ),
     (
         "Output",
         {
             "classes": ["tab"],
-            "fields": ("persistence", "allow_empty_result", "tolerate_denied", "rehearsal_script"),
+            "fields": (
+                "persistence",
+                "json_schema",
+                "allow_empty_result",
+                "tolerate_denied",
+                "checks",
+                "rehearsal_script",
+            ),
         },
     ),
 )
 
-# What only some schedules have, as `data-rota-when` for the page's script: every condition has to hold.
+# What only some schedules have, as `data-rota-when` for the page's script: every condition has to hold. What only some
+# runners take, these say themselves: see `runner_fields`.
 _WANTED = {
-    **dict.fromkeys(
-        (
-            *("command", "prompt", "variables", "model", "fallback_model", "append_system_prompt", "setting_sources"),
-            *("max_turns", "max_budget_usd", "permission_mode", "allowed_tools", "disallowed_tools"),
-            *("persistence", "allow_empty_result", "tolerate_denied", "rehearsal_script"),
-        ),
-        "kind=agent",
-    ),
-    **dict.fromkeys(("argv", "working_directory"), "kind=script"),
-    **dict.fromkeys(("function", "arguments"), "kind=function"),
     **dict.fromkeys(("filter_query", "max_items"), "target=issues,prs"),
     "network": "sandbox=bubblewrap",
     "allowed_hosts": "sandbox=bubblewrap network=allow_list",
 }
-WHEN_FIELDS = frozenset({"cron", "time_zone", "starts_at", "ends_at", "jitter"})
 
-_MODELS = ("haiku", "sonnet", "opus")
 _SOURCES = (("user", "user"), ("project", "project (the repository's own: it can run code)"), ("local", "local"))
 PLACEHOLDERS_HELP = "Placeholders: " + ", ".join(
     f"<code>{{{{&nbsp;{name}&nbsp;}}}}</code>" for name in (*placeholders.PLACEHOLDERS, "var.NAME")
@@ -149,14 +162,14 @@ class ScheduleForm(ModelForm[Schedule]):
         widget=UnfoldAdminExpandableTextareaWidget({"rows": 6, "class": "rota-mono rota-prompt"}),
         help_text=PLACEHOLDERS_HELP,
     )
-    variables = PairsField(help_text="<code>NAME=value</code>, one in a line: what {{ var.NAME }} stands for.")
+    variables = PairsField(
+        help_text="<code>NAME=value</code>, one in a line: what {{ var.NAME }} stands for; in a script ROTA_VAR_NAME."
+    )
     model = forms.CharField(
-        required=False,
-        widget=SuggestingInput(lambda: _MODELS),
-        help_text="haiku, sonnet, opus or a full model name.",
+        required=False, widget=SuggestingInput(), help_text="A name that the runner knows: type to see some."
     )
     fallback_model = forms.CharField(
-        required=False, widget=SuggestingInput(lambda: _MODELS), help_text="When the model is overloaded."
+        required=False, widget=SuggestingInput(), help_text="When the model is overloaded."
     )
     append_system_prompt = forms.CharField(
         label="Extra system prompt",
@@ -164,6 +177,12 @@ class ScheduleForm(ModelForm[Schedule]):
         strip=False,
         widget=UnfoldAdminExpandableTextareaWidget({"rows": 2, "class": "rota-mono"}),
         help_text="Added to the agent's own.",
+    )
+    agents = StructureField(
+        label="Subagents",
+        empty=dict,
+        help_text="Whom it may hand work to, in JSON, such as <code>"
+        '{"reviewer": {"description": "Reviews code", "prompt": "You review code.", "tools": ["Read"]}}</code>.',
     )
     argv = LinesField(
         label="Command line",
@@ -182,6 +201,26 @@ class ScheduleForm(ModelForm[Schedule]):
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="Which of its settings the agent loads. None is safest.",
     )
+    plugins = LinesField(
+        help_text="Folders, one in a line. Their hooks run unasked: so one of the repository, such as "
+        "<code>tools/reviewer</code>, needs <code>project</code> above, and one of the machine lies in "
+        "ROTA_PLUGIN_FOLDERS.",
+    )
+    mcp_servers = StructureField(
+        label="MCP servers",
+        empty=dict,
+        help_text="More tools, in JSON, such as <code>"
+        '{"forge": {"command": "forge-mcp", "env": {"TOKEN": "${TOKEN}"}}}</code> or <code>'
+        '{"docs": {"type": "http", "url": "https://…"}}</code>. <code>${NAME}</code> is a variable or secret of the '
+        "session. Claude may use the tools that are allowed: <code>mcp__forge__*</code>.",
+    )
+    json_schema = StructureField(
+        label="Result schema",
+        empty=dict,
+        help_text="A JSON schema (draft 7, of an object) that the result has to keep to, such as <code>"
+        '{"type": "object", "properties": {"verdict": {"enum": ["fine", "broken"]}}, "required": ["verdict"]}</code>. '
+        "Empty: the result is text.",
+    )
     time_zone = forms.CharField(widget=SuggestingInput(time_zones), help_text="Type to search, such as Europe/Paris.")
     jitter = HumanDurationField(
         required=False,
@@ -190,6 +229,10 @@ class ScheduleForm(ModelForm[Schedule]):
     )
     catch_up = HumanDurationField(
         label="Catch-up window", help_text="How late a missed time may still run. <code>0</code>: not at all."
+    )
+    retry_backoff = HumanDurationField(
+        label="Wait before the next attempt",
+        help_text="Doubled each time, an hour at most, and spread by up to a quarter. Such as <code>1m</code>.",
     )
     timeout = HumanDurationField(help_text="A session is ended after this time. Such as <code>1h 30m</code>.")
     silence = HumanDurationField(
@@ -205,6 +248,10 @@ class ScheduleForm(ModelForm[Schedule]):
         help_text="One in a line: <code>api.anthropic.com</code>, <code>*.example.com</code>, "
         "<code>forge.example.com:8443</code> … An agent needs the one of its model."
     )
+    checks = LinesField(
+        help_text="Shell commands, one in a line, that have to succeed in the checkout after the session, such as "
+        "<code>make test</code>. Not in rehearsals."
+    )
     rehearsal_script = StructureField(
         empty=list,
         help_text="What the scripted model says when the schedule is rehearsed, in JSON. Empty: the usual.",
@@ -219,16 +266,19 @@ class ScheduleForm(ModelForm[Schedule]):
         for name in self.declared_fields:
             # Django takes these from the model's fields, and would leave the ones written above empty.
             self.initial.setdefault(name, getattr(self.instance, name))
+        self.emptied: list[str] = []
         self._offer_names()
+        runner_fields.describe(self.fields, current=self.instance.runner)
+        for name in ("model", "fallback_model"):
+            if name in self.fields:
+                self.fields[name].widget.suggestions = runner_fields.suggestions(name, runner=self.instance.runner)
         for name, condition in _WANTED.items():
             if name in self.fields:
                 self.fields[name].widget.attrs["data-rota-when"] = condition
 
     def _offer_names(self) -> None:
         if isinstance(runner := self.fields.get("runner"), NamedChoiceField):
-            names = runner.offer(settings.ROTA_RUNNERS, current=self.instance.runner)
-            kinds = {name: runner_kind(name) for name in names}
-            runner.widget.attrs["data-rota-kinds"] = pretty(kinds)
+            runner.offer(settings.ROTA_RUNNERS, current=self.instance.runner)
         if isinstance(target := self.fields.get("target"), forms.ChoiceField):
             offered = {*settings.ROTA_TARGETS, self.instance.target}
             target.choices = [(value, label) for value, label in Target.choices if value in offered]
@@ -242,7 +292,11 @@ class ScheduleForm(ModelForm[Schedule]):
                 if known
                 else "There are none yet: add them under Secrets."
             )
-        for name, told in (("starts_at", "Nothing is due before this"), ("ends_at", "Nothing is due after this")):
+        for name, told in (
+            ("at", "Once, at this time, instead of a cron line"),
+            ("starts_at", "Nothing is due before this"),
+            ("ends_at", "Nothing is due after this"),
+        ):
             if name in self.fields:
                 self.fields[name].help_text = f"{told}. In {settings.TIME_ZONE}."
         if "status" in self.fields:
@@ -250,6 +304,7 @@ class ScheduleForm(ModelForm[Schedule]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        self.emptied = runner_fields.empty_others(self, cleaned)
         starts, ends = cleaned.get("starts_at"), cleaned.get("ends_at")
         if starts and ends and ends <= starts:
             self.add_error("ends_at", "The end must be after the start.")
@@ -257,9 +312,18 @@ class ScheduleForm(ModelForm[Schedule]):
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, that the stubs leave out
-        if "repositories" not in self.cleaned_data:
-            return
-        try:
-            self.instance.check_repositories(list(self.cleaned_data["repositories"]))
-        except ValidationError as error:
-            self.add_error(None, error)
+        if "at" in self.changed_data and "at" in self.cleaned_data:
+            try:
+                self.instance.check_at(timezone.now())
+            except ValidationError as error:
+                self.add_error(None, error)
+        for name, check in (
+            ("repositories", self.instance.check_repositories),
+            ("pools", self.instance.check_pools),
+        ):
+            if name not in self.cleaned_data:
+                continue
+            try:
+                check(list(self.cleaned_data[name]))
+            except ValidationError as error:
+                self.add_error(None, error)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -19,15 +19,19 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
+from schedules import halts
+from schedules.admin import runner_fields
 from schedules.admin.deletion import ForgettingAdmin
 from schedules.admin.ids import row_id
 from schedules.admin.newest_first import ChippedList
 from schedules.admin.outcomes import latest_runs
 from schedules.admin.schedule_actions import ScheduleActions
-from schedules.admin.schedule_form import FIELDSETS, WHEN_FIELDS, ScheduleForm, runner_kind
+from schedules.admin.schedule_form import FIELDSETS, ScheduleForm, runner_kind
 from schedules.admin.unfolded import ChangeList
+from schedules.agents import rehearsed
+from schedules.editing import save_edited
 from schedules.models import Run, Schedule
-from schedules.rendering.display import NOTHING, cadence, instant, pill, reason_words, utc, zoned
+from schedules.rendering.display import NOTHING, instant, pill, reason_words, utc, when, zoned
 from schedules.rendering.strip import run_url, strip
 from schedules.timetable import TimetableError
 
@@ -65,7 +69,7 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
     form = ScheduleForm
     fieldsets = FIELDSETS
     readonly_fields = ("preview",)
-    autocomplete_fields = ("repositories", "command")
+    autocomplete_fields = ("repositories", "command", "pools")
     list_display = ("title", "state", "runs_with", "when", "next_run", "outcomes")
     list_display_links = ("title",)
     list_filter = (RunnerFilter,)
@@ -109,20 +113,28 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
             obj.status_by, obj.status_at = request.user.get_username(), now
             obj.plan(now)
             obj.save()
+            self._tell_emptied(request, form)
             return
-        changed = {name for name in form.changed_data if name != "repositories"}
+        self._tell_emptied(request, form)
+        changed = {name for name in (*form.changed_data, *form.emptied) if name not in ("repositories", "pools")}
         if not changed:
             return
-        if changed & WHEN_FIELDS:
-            obj.plan(now)
-            changed |= set(Schedule.PLAN_FIELDS)
-        obj.save(update_fields=[*changed, "updated_at"])
+        before = Schedule.objects.values_list("next_run_at", flat=True).get(pk=obj.pk)
+        save_edited(obj, changed, by=request.user.get_username(), now=now)
+        if obj.next_run_at != before:
+            self.message_user(request, _moved(obj, before))
+
+    def _tell_emptied(self, request: HttpRequest, form: ScheduleForm) -> None:
+        if form.emptied:
+            told = f"Emptied, for the runner {form.instance.runner} takes none: "
+            self.message_user(request, f"{told}{runner_fields.labels(form, form.emptied)}.", messages.WARNING)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         pk = row_id(object_id)
-        context = {"now": timezone.now(), "latest": latest_runs([pk])[pk]}
+        now = timezone.now()
+        context = {"now": now, "latest": latest_runs([pk])[pk], "halted": halts.refusal(Schedule(pk=pk), now=now)}
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     # --- The list ---------------------------------------------------------------------------------
@@ -161,13 +173,13 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
     @display(description="Runner")
     def runs_with(self, schedule: Schedule) -> SafeString:
         agent = runner_kind(schedule.runner) == "agent"
-        rehearsed = pill("rehearsed", title="No API key") if agent and settings.ROTA_REHEARSE else ""
+        rehearsing = rehearsed(schedule.runner)
         detail = schedule.model if agent else schedule.function
         return format_html(
             '{}<span class="rota-below rota-nowrap">{}</span><span class="rota-below">{}</span>',
             schedule.runner,
             detail,
-            rehearsed,
+            pill("rehearsed", title=rehearsing.why) if rehearsing else "",
         )
 
     @display(description="When")
@@ -175,11 +187,13 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
         line = (
             format_html('<span class="rota-nowrap">{}</span> · {}', schedule.cron, schedule.time_zone)
             if schedule.cron
+            else zoned(schedule.at, schedule.time_zone)
+            if schedule.at
             else ""
         )
         return format_html(
             '<span class="rota-words">{}</span><span class="rota-below rota-mono">{}</span>',
-            cadence(schedule.cron),
+            when(schedule),
             line,
         )
 
@@ -215,11 +229,11 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
     @display(description="Next times")
     def preview(self, schedule: Schedule) -> SafeString:
         times: list[datetime] = []
-        if schedule.pk and schedule.cron:
+        if schedule.pk:
             with suppress(TimetableError):  # the form says so at the field, and the page's script beside it
                 times = schedule.upcoming(timezone.now())
         context = {
-            "words": cadence(schedule.cron) if schedule.pk else "",
+            "words": when(schedule) if schedule.pk else "",
             "times": [(at, zoned(at, schedule.time_zone)) for at in times],
             "url": reverse("admin:schedules_schedule_preview"),
         }
@@ -241,6 +255,13 @@ def _late(schedule: Schedule) -> SafeString | str:
     """Nobody fired it: the first thing that people want to be told."""
     late = schedule.due_at is not None and _seen_at(schedule) - schedule.due_at > _PROMPT
     return pill("late", title="Beat has not fired it. Is beat running?") if late else ""
+
+
+def _moved(schedule: Schedule, before: datetime | None) -> str:
+    """Nobody should have to wonder where a due time went that an edit took away."""
+    now_at = f"next {zoned(schedule.next_run_at, schedule.time_zone)}" if schedule.next_run_at else "not again"
+    then = f", and no longer {zoned(before, schedule.time_zone)}" if before else ""
+    return f"It runs {now_at}{then}."
 
 
 def _status_told(schedule: Schedule) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -27,12 +28,15 @@ from schedules.admin.asking import ConfirmForm, ask
 from schedules.admin.ids import row_id
 from schedules.admin.newest_first import RecordAdmin
 from schedules.admin.runs import STEER, button, outcome, require_steering
+from schedules.admin.unfolded import ChangeList
+from schedules.admin.waits import SessionList
 from schedules.models import Session, SessionEvent
 from schedules.readiness import report_of
 from schedules.rendering import diff
 from schedules.rendering.display import NOTHING, cost, instant, took
 from schedules.rendering.visible import visible
 from schedules.tasks import dispatch
+from schedules.waiting import waiting
 
 _SHOWN = 300
 _MOST_SHOWN = 6000
@@ -68,12 +72,15 @@ class SessionAdmin(RecordAdmin[Session]):
         watch = path("<int:pk>/events/", live.view(self.admin_site), name="schedules_session_events")
         return [watch, *super().get_urls()]
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SessionList
+
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
         return (("<int:pk>/cancel/", "schedules_session_cancel", cancel),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         rows = super().get_queryset(request)
-        heavy = ("prompt", "result", "patch", "item", "denied")
+        heavy = ("prompt", "result", "structured", "patch", "item", "denied")
         return rows.select_related("schedule").defer(*heavy, "schedule__prompt", "schedule__description")
 
     def change_view(
@@ -91,8 +98,11 @@ class SessionAdmin(RecordAdmin[Session]):
             "original": session,
             "session": session,
             "facts": live.facts(session),
+            "waits": waiting([session], now=timezone.now()).get(session.pk),
             "is_agent": session.schedule.is_agent,
             "report": report_of(session),
+            "attempts": _attempts(session),
+            "late_at": datetime.fromisoformat(session.late_report["at"]) if session.late_report else None,
             "shown": _shown(session, everything="all" in request.GET),
             "diff": diff.parse(session.patch) if session.patch else None,
             "task_url": _task_url(session),
@@ -161,6 +171,13 @@ def _shown(session: Session, *, everything: bool) -> Shown:
         earlier=earlier,
         last=newest[0].seq if newest else 0,
     )
+
+
+def _attempts(session: Session) -> list[Session]:
+    """All of its number in its run, where there is more than one."""
+    rows = Session.objects.filter(run=session.run_id, number=session.number).order_by("attempt")
+    found = list(rows.only("pk", "attempt", "status"))
+    return found if len(found) > 1 else []
 
 
 def _task_url(session: Session) -> str:

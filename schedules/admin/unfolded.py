@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     class ModelAdmin(admin.ModelAdmin[_M]):
         """What of Unfold's admin is used here."""
 
+        actions_list: tuple[str, ...]
         actions_row: tuple[str, ...]
         actions_detail: tuple[str | dict[str, Any], ...]
         list_before_template: str
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         list_fullwidth: bool
         change_form_outer_before_template: str
         warn_unsaved_form: bool
+
+        def get_actions_list(self, request: Any) -> list[Any]: ...
 
         def get_actions_detail(self, request: Any, object_id: Any) -> list[Any]: ...
 

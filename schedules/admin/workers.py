@@ -10,25 +10,27 @@ from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from schedules.admin.unfolded import ModelAdmin
 from schedules.models import Session, WorkerHeartbeat
-from schedules.rendering.display import instant, pill
+from schedules.rendering.display import NOTHING, instant, pill
+from schedules.rendering.visible import visible
 
 
 def life(worker: WorkerHeartbeat, now: datetime) -> str:
     """`alive`, `silent` or `stopped`."""
     if worker.stopped_at:
         return "stopped"
-    return "alive" if now - worker.last_seen_at < settings.ROTA_WORKER_SILENT_AFTER else "silent"
+    return "alive" if now - worker.last_seen_at < settings.ROTA_LEASE else "silent"
 
 
 @admin.register(WorkerHeartbeat)
 class WorkerAdmin(ModelAdmin[WorkerHeartbeat]):
     actions = None
-    list_display = ("name", "state", "kind", "concurrency", "busy", "seen", "since", "process", "version")
+    list_display = ("name", "state", "kind", "concurrency", "busy", "seen", "since", "process", "version", "agents")
     list_filter = ("kind",)
     ordering = ("-last_seen_at",)
     sortable_by = ()
@@ -48,7 +50,9 @@ class WorkerAdmin(ModelAdmin[WorkerHeartbeat]):
 
     @display(description="Status")
     def state(self, worker: WorkerHeartbeat) -> SafeString:
-        return pill(life(worker, timezone.now()))
+        """And why it takes no session."""
+        held = visible(worker.holds_back)
+        return format_html('{}<span class="rota-below">{}</span>', pill(life(worker, timezone.now())), held)
 
     @display(description="Sessions")
     def busy(self, worker: WorkerHeartbeat) -> int:
@@ -61,6 +65,15 @@ class WorkerAdmin(ModelAdmin[WorkerHeartbeat]):
     @display(description="Since")
     def since(self, worker: WorkerHeartbeat) -> SafeString | str:
         return instant(worker.started_at, timezone.now())
+
+    @display(description="Agent programs")
+    def agents(self, worker: WorkerHeartbeat) -> SafeString | str:
+        """Each with its version; with the path, and what is to be known of it, when it is pointed at."""
+        lines = [
+            (facts.get("remark") or facts.get("missing") or facts["path"], name, facts.get("version", "missing"))
+            for name, facts in sorted(worker.programs.items())
+        ]
+        return format_html_join("", '<span class="rota-below rota-nowrap" title="{}">{} {}</span>', lines) or NOTHING
 
     @display(description="Process")
     def process(self, worker: WorkerHeartbeat) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from schedules.management.exits import Exit, Stop
 from schedules.management.infrastructure import database_problem, hindrance
 from schedules.management.report import elapsed
 from schedules.models import Run, Session
+from schedules.waiting import Waiting, waiting
 
 _LOOK_EVERY = 0.25  # seconds
 _CHECK_EVERY = timedelta(seconds=2)  # workers and broker
@@ -28,6 +29,7 @@ class Picture:
 
     runs: Sequence[Run]
     sessions: Sequence[Session]
+    waits: Mapping[int, Waiting] = field(default_factory=dict)  # session → what it waits for
 
     @property
     def is_over(self) -> bool:
@@ -52,8 +54,10 @@ def follow(run_ids: Collection[int], display: Display, *, timeout: timedelta | N
     started = failing_since = time.monotonic()
     while True:
         try:
+            now = timezone.now()
             picture = look(run_ids)
-            note = patience.note(picture, now=timezone.now())
+            note = patience.note(picture, now=now)
+            picture = replace(picture, waits=patience.waits)
         except (OperationalError, InterfaceError) as error:
             connection.close()
             if time.monotonic() - failing_since > _DATABASE_PATIENCE.total_seconds():
@@ -76,12 +80,14 @@ class _Patience:
     hindered_since: datetime | None = None
     checked_at: datetime | None = None
     hindrance: str | None = None
+    waits: Mapping[int, Waiting] = field(default_factory=dict)
 
     def note(self, picture: Picture, *, now: datetime) -> str:
         """What is in the way, "" for nothing. Raises Stop when it has been there for too long."""
         if self.checked_at is None or now - self.checked_at >= _CHECK_EVERY:
             self.checked_at = now
             self.hindrance = hindrance(picture.runs, picture.sessions, now=now)
+            self.waits = waiting(picture.sessions, now=now)
         if self.hindrance is None:
             self.hindered_since = None
             return ""

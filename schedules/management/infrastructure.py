@@ -43,7 +43,7 @@ def hindrance(runs: Collection[Run], sessions: Collection[Session], *, now: date
         needed.append(kinds.SESSIONS)
     for kind in needed:
         workers = WorkerHeartbeat.objects.filter(kind=kind)
-        if not workers.alive(now=now, silent_after=settings.ROTA_WORKER_SILENT_AFTER).exists():
+        if not workers.alive(now=now, silent_after=settings.ROTA_LEASE).exists():
             return f"No “{kind}” worker is alive. Start Rota with bin/up"
     waiting = any(session.status == Session.Status.QUEUED for session in sessions)
     if (without_sessions or waiting) and not broker_answers():

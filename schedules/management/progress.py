@@ -112,13 +112,15 @@ class Lines:
 class _Row:
     """A session as people see it; or a run that has none yet."""
 
-    def __init__(self, row: Run | Session, run: Run, now: datetime) -> None:
+    def __init__(self, row: Run | Session, run: Run, now: datetime, *, waits: str = "") -> None:
         self.key = f"{type(row).__name__} {row.pk}"
         self.is_open = row.is_open
         self.status = row.status
         item = f" {row.item_key}" if isinstance(row, Session) else ""
         self.place = one_line(f"run {run.pk}{f' {run.repository}' if run.repository else ''}{item}")
         self.activity = one_line(row.activity if isinstance(row, Session) else "") or one_line(row.message)
+        if row.status == Session.Status.QUEUED:
+            self.activity = one_line(waits)
         self.effort = effort(row)
         self.elapsed = elapsed(_age(row, now))
 
@@ -126,7 +128,8 @@ class _Row:
 def _rows(picture: Picture, now: datetime) -> list[_Row]:
     runs = {run.pk: run for run in picture.runs}
     without = runs.keys() - {session.run_id for session in picture.sessions}
-    rows = [_Row(session, runs[session.run_id], now) for session in picture.sessions]
+    waits = {pk: one.told for pk, one in picture.waits.items() if not one.is_at_once}
+    rows = [_Row(session, runs[session.run_id], now, waits=waits.get(session.pk, "")) for session in picture.sessions]
     return [*rows, *(_Row(runs[pk], runs[pk], now) for pk in sorted(without))]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from schedules.management.exits import Exit
 from schedules.management.rehearsing import report_object
 from schedules.management.streams import one_line
-from schedules.models import Reason, Run, Session
+from schedules.models import CostSource, Reason, Run, Session
 from schedules.readiness import report_of
+from schedules.waiting import Waiting
 
 # Of several runs the worst decides.
 _WORST_FIRST = (Exit.FAILED, Exit.TIMED_OUT, Exit.REFUSED, Exit.SUCCEEDED)
@@ -32,19 +33,29 @@ def _run_exit_code(run: Run, sessions: Sequence[Session]) -> Exit:
 
 
 def as_object(
-    schedule: str, runs: Collection[Run], sessions: Collection[Session], *, code: Exit, message: str = ""
+    schedule: str,
+    runs: Collection[Run],
+    sessions: Collection[Session],
+    *,
+    code: Exit,
+    message: str = "",
+    waits: Mapping[int, Waiting] | None = None,
 ) -> dict[str, Any]:
-    """All that is known of the runs, JSON-able. Instants are ISO 8601 in UTC, durations seconds."""
+    """All that is known of the runs, JSON-able. Instants are ISO 8601 in UTC, durations seconds.
+
+    `waits`: what the sessions that are queued still wait for, by their ids.
+    """
+    waits = waits or {}
     return {
         "exit_code": int(code),
         "message": message,
         "schedule": schedule,
         "rehearsed": any(run.is_rehearsal for run in runs),
-        "runs": [_run_object(run, [s for s in sessions if s.run_id == run.pk]) for run in runs],
+        "runs": [_run_object(run, [s for s in sessions if s.run_id == run.pk], waits) for run in runs],
     }
 
 
-def _run_object(run: Run, sessions: Sequence[Session]) -> dict[str, Any]:
+def _run_object(run: Run, sessions: Sequence[Session], waits: Mapping[int, Waiting]) -> dict[str, Any]:
     return {
         "id": run.pk,
         "repository": run.repository.slug if run.repository else None,
@@ -52,21 +63,24 @@ def _run_object(run: Run, sessions: Sequence[Session]) -> dict[str, Any]:
         "rehearsed": run.is_rehearsal,
         **_outcome(run),
         "commit": run.commit,
-        "sessions": [_session_object(session) for session in sessions],
+        "sessions": [_session_object(session, waits.get(session.pk)) for session in sessions],
     }
 
 
-def _session_object(session: Session) -> dict[str, Any]:
+def _session_object(session: Session, waits: Waiting | None) -> dict[str, Any]:
     return {
         "id": session.pk,
         "item": session.item_key,
         **_outcome(session),
+        **({"waiting": _waiting_object(waits)} if waits else {}),
         "exit_code": session.exit_code,
         "model": session.model,
-        "cost_source": session.cost_source or None,
+        "program_version": session.program_version,
+        "resumed_from": session.resumed_from_id,
         "agent_session_id": str(session.agent_session_id),
         "denied": session.denied,
         "result": session.result,
+        "structured": session.structured,
         "branch": session.branch,
         "commits": session.commits,
         "files_changed": session.files_changed,
@@ -74,6 +88,11 @@ def _session_object(session: Session) -> dict[str, Any]:
         "deletions": session.deletions,
         **({"rehearsal": report_object(report)} if (report := report_of(session)) else {}),
     }
+
+
+def _waiting_object(waits: Waiting) -> dict[str, Any]:
+    """`place` and `of` are null where it has none: it is stopped, say, or nobody counts that far."""
+    return {"why": waits.why, "until": _iso(waits.until), "place": waits.place or None, "of": waits.of or None}
 
 
 def _outcome(row: Run | Session) -> dict[str, Any]:
@@ -91,7 +110,8 @@ def _outcome(row: Run | Session) -> dict[str, Any]:
         "input_tokens": row.input_tokens,
         "output_tokens": row.output_tokens,
         "cached_tokens": row.cached_tokens,
-        "cost_usd": float(row.cost_usd),
+        "cost_usd": float(row.cost_usd) if row.cost_usd or row.cost_source != CostSource.UNKNOWN else None,
+        "cost_source": row.cost_source or None,
     }
 
 
@@ -121,10 +141,9 @@ def effort(row: Run | Session) -> str:
     """Turns and cost, where there are any."""
     turns = f"{row.turns} turn{'' if row.turns == 1 else 's'}" if row.turns else ""
     cost = f"{row.cost_usd:.4f} USD" if row.cost_usd else ""
-    source = row.cost_source if isinstance(row, Session) else ""
-    if source == Session.CostSource.RECKONED:
+    if row.cost_source == CostSource.RECKONED:
         cost = f"{cost or '0 USD'} reckoned"
-    elif source == Session.CostSource.UNKNOWN:
+    elif row.cost_source == CostSource.UNKNOWN:
         cost = f"more than {cost}" if cost else "cost not known"
     return ", ".join(filter(None, (turns, cost)))
 

@@ -17,11 +17,10 @@ from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models, transaction
 
+from schedules.editing import save_edited
 from schedules.manifests.manifest import Entry, Manifest, ManifestError, Problem
 from schedules.manifests.yaml_file import COMMAND_KEYS, SCHEDULE_KEYS
-from schedules.models import Command, Repository, Schedule
-
-_TIMING = ("cron", "time_zone", "starts_at", "ends_at", "jitter")
+from schedules.models import Command, Pool, Repository, Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,29 +99,39 @@ class _Applying:
         values = {**_defaults(Schedule, SCHEDULE_KEYS), "time_zone": settings.TIME_ZONE, **entry.values}
         with self._problems_of("schedules", entry):
             repositories = _found(values.pop("repositories"), self.default_repositories)
+            pools = _pools(values.pop("pools") or ())
             values["command"] = _command(values["command"])
             changed = _assign(schedule, values)
             schedule.full_clean()
             schedule.check_repositories(repositories)
-            self._save_schedule(schedule, repositories, is_new=is_new, changed=changed)
+            schedule.check_pools(pools)
+            if is_new or "at" in changed:
+                schedule.check_at(self.now)
+            links: dict[str, Collection[models.Model]] = {"repositories": repositories, "pools": pools}
+            self._save_schedule(schedule, links, is_new=is_new, changed=changed)
 
     def _save_schedule(
-        self, schedule: Schedule, repositories: Collection[Repository], *, is_new: bool, changed: list[str]
+        self, schedule: Schedule, links: Mapping[str, Collection[models.Model]], *, is_new: bool, changed: list[str]
     ) -> None:
-        if is_new or set(changed) & set(_TIMING):
-            schedule.plan(self.now)
-            changed = [*changed, *Schedule.PLAN_FIELDS]
-        moved = is_new or set(schedule.repositories.all()) != set(repositories)
-        self._save(schedule, is_new=is_new, changed=changed, moved=moved)
-        if moved:
-            schedule.repositories.set(repositories)
-
-    def _save(self, row: Command | Schedule, *, is_new: bool, changed: list[str], moved: bool = False) -> None:
+        moved = [name for name, rows in links.items() if is_new or set(getattr(schedule, name).all()) != set(rows)]
         if is_new:
-            row.save(force_insert=True)
+            schedule.plan(self.now)
+            schedule.save(force_insert=True)
         elif changed or moved:
-            row.save(update_fields=[*changed, "updated_at"])
-        done = self.created if is_new else self.updated if changed or moved else self.unchanged
+            save_edited(schedule, [*changed, "updated_at"], by=self.by, now=self.now)
+        for name in moved:
+            getattr(schedule, name).set(links[name])
+        self._note(schedule, is_new=is_new, changed=bool(changed or moved))
+
+    def _save(self, command: Command, *, is_new: bool, changed: list[str]) -> None:
+        if is_new:
+            command.save(force_insert=True)
+        elif changed:
+            command.save(update_fields=[*changed, "updated_at"])
+        self._note(command, is_new=is_new, changed=bool(changed))
+
+    def _note(self, row: Command | Schedule, *, is_new: bool, changed: bool) -> None:
+        done = self.created if is_new else self.updated if changed else self.unchanged
         done.append(f"{row._meta.verbose_name} {row}")
 
     @contextmanager
@@ -138,7 +147,7 @@ class _Applying:
 
 
 def _defaults(model: type[models.Model], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the keys that an entry leaves out. None of `repositories`: those that `apply` was given."""
+    """The values of the keys that an entry leaves out. None of links: they are found by name."""
     fields = (model._meta.get_field(key) for key in keys)
     return {
         field.name: field.get_default() if isinstance(field, models.Field) and not field.many_to_many else None
@@ -175,6 +184,14 @@ def _found(slugs: Sequence[str] | None, otherwise: Collection[Repository]) -> li
     return list(found.values())
 
 
-def _near(name: str, model: type[Command] | type[Repository], field: str) -> str:
+def _pools(names: Sequence[str]) -> list[Pool]:
+    found = {pool.name: pool for pool in Pool.objects.filter(name__in=names)}
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValidationError({"pools": [f"There is no pool “{name}”.{_near(name, Pool, 'name')}" for name in missing]})
+    return list(found.values())
+
+
+def _near(name: str, model: type[Command] | type[Repository] | type[Pool], field: str) -> str:
     near = get_close_matches(name, model._default_manager.values_list(field, flat=True), n=1)
     return f" Did you mean {near[0]}?" if near else " Register it first."

@@ -20,6 +20,7 @@ Reader = Callable[[Node], Any]
 _DURATION = re.compile(
     r"(?:(?P<days>\d{1,5})d)?\s*(?:(?P<hours>\d{1,6})h)?\s*(?:(?P<minutes>\d{1,7})m)?\s*(?:(?P<seconds>\d{1,8})s)?"
 )
+_OF_ANY_SHAPE = frozenset({"agents", "arguments", "json_schema", "mcp_servers", "rehearsal_script"})
 _PLAIN = frozenset({"str", "int", "float", "bool", "null", "timestamp", "seq", "map"})
 
 
@@ -63,7 +64,7 @@ def _reader_for(field: models.Field[Any, Any] | models.ManyToManyField[Any, Any]
 def _json_reader(field: models.JSONField[Any, Any]) -> Reader:
     """Lists and mappings hold texts, but for those of any shape."""
     is_list = field.default is list
-    if field.name in ("arguments", "rehearsal_script"):
+    if field.name in _OF_ANY_SHAPE:
         return _any_list if is_list else _any_mapping
     return _texts if is_list else _text_mapping
 

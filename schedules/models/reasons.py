@@ -9,6 +9,10 @@ class Reason(models.TextChoices):
     OVERLAP = "overlap", "the run before was still open"
     PAUSED = "paused", "the schedule was paused"
     DISABLED = "disabled", "the schedule or repository was disabled"
+    STOPPED = "stopped", "everything was stopped"
+    FROZEN = "frozen", "a freeze window"
+    BROKEN = "broken", "the schedule could not be read"
+    CLOCK_JUMPED = "clock_jumped", "too many times were due at once"
     OUTSIDE_WINDOW = "outside_window", "later than the catch-up window"
     SUPERSEDED = "superseded", "a later time ran instead"
     NO_ITEMS = "no_items", "nothing matched"
@@ -30,6 +34,8 @@ class Reason(models.TextChoices):
     NO_RESULT = "no_result", "ended without a result"
     DENIED = "denied", "a tool was denied"
     MODEL_MISMATCH = "model_mismatch", "another model ran"
+    INVALID_OUTPUT = "invalid_output", "the result does not keep to its schema"
+    UNEQUIPPED = "unequipped", "an MCP server or a plugin did not start"
     AGENT_ERROR = "agent_error", "the agent reported an error"
     CHECK_FAILED = "check_failed", "a check command failed"
     # The process
@@ -54,3 +60,25 @@ class Reason(models.TextChoices):
     INTERNAL = "internal", "a fault in Rota"
     # A run, of its sessions
     SESSIONS_FAILED = "sessions_failed", "some sessions did not succeed"
+
+
+INTERRUPTED: frozenset[str] = frozenset({Reason.SHUTDOWN, Reason.WORKER_DIED})
+"""The session was neither done nor at fault: what it did so far may be gone on with."""
+
+INFRASTRUCTURE: frozenset[str] = INTERRUPTED | {
+    Reason.RATE_LIMITED,
+    Reason.OVERLOADED,
+    Reason.API_ERROR,
+    Reason.CRASHED,
+    Reason.FETCH_FAILED,
+    Reason.WORKSPACE_FAILED,
+    Reason.DISK_FULL,
+    Reason.SHIM_FAILED,
+    Reason.INTERNAL,
+}
+"""Faults of what a session stands on: with the policy `infrastructure`, it is tried anew after these alone."""
+
+FINAL: frozenset[str] = frozenset(
+    {Reason.CANCELLED, Reason.PAUSED, Reason.DISABLED, Reason.INVALID_OPTIONS, Reason.SECRET_LEAKED}
+)
+"""A person's wish, or what another attempt would only do again: never tried anew, whatever the policy."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from django.core.validators import RegexValidator
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from runners import RepositoryInvalid, check_branch, check_url
+
 slug_is_plain = RegexValidator(
-    r"\A[a-z0-9][a-z0-9._-]{0,79}\Z",
-    "Use lower-case letters, digits, dots, dashes and underscores; begin with a letter or digit.",
+    r"\A(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,79}\Z",  # it names a folder
+    "Use lower-case letters, digits, dashes, underscores and single dots; begin with a letter or digit.",
 )
 
 
@@ -53,6 +56,13 @@ class Repository(models.Model):
         help_text="Warm is quicker from some thousand files on. Nothing of a session is left for the next one; but "
         "only a sandbox keeps an agent from what Rota compares with.",
     )
+    max_sessions = models.PositiveSmallIntegerField(
+        "sessions at once",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Empty: as the setting ROTA_MAX_SESSIONS_PER_REPOSITORY says.",
+    )
     on_fetch_failure = models.CharField(
         "when it can't be fetched",
         max_length=20,
@@ -76,3 +86,16 @@ class Repository(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    def clean(self) -> None:
+        """Refuse, at its field, what git could take for an option or a program, or could never find."""
+        problems = {}
+        for field, check in (("url", check_url), ("default_branch", check_branch)):
+            value = getattr(self, field)
+            try:
+                if value:
+                    check(value)
+            except RepositoryInvalid as error:
+                problems[field] = str(error)
+        if problems:
+            raise ValidationError(problems)

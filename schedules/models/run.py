@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
+from schedules.models.costs import CostSource
 from schedules.models.reasons import Reason
 from schedules.models.repository import Repository
 from schedules.models.schedule import Schedule
@@ -24,10 +25,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         """queued → running. True for the one caller that did it."""
         return self.filter(pk=pk, status=Run.Status.QUEUED).update(status=Run.Status.RUNNING, started_at=now) == 1
 
-    def pin_commit(self, pk: int, commit: str) -> str:
-        """The commit that all sessions of the run work on: the first one that is given. Returns the pinned one."""
-        self.filter(pk=pk, commit="").update(commit=commit)
-        return self.values_list("commit", flat=True).get(pk=pk)
+    def pin_commit(self, pk: int, commit: str, *, stale: str = "") -> tuple[str, str]:
+        """The commit that all sessions of the run work on: the first one that is given. Returns the pinned one.
+
+        With it goes what all of them have to say of it: that it is not the newest.
+        """
+        self.filter(pk=pk, commit="").update(commit=commit, stale=stale)
+        return self.values_list("commit", "stale").get(pk=pk)
 
     def finish(self, pk: int, *, status: str, reason: str, now: datetime, **fields: Any) -> bool:
         """Open → a final status. True for the one caller that did it; a finished run is never changed."""
@@ -44,7 +48,7 @@ class Run(models.Model):
 
     `scheduled_for` is the nominal time: what the cron line gives for a fired run, the moment it was asked for
     otherwise. `snapshot` is the schedule's configuration at that moment; `commit` what its sessions start from. A
-    `missed` row may stand for several due times: `missed_count` of them, up to `missed_until`.
+    `missed` or `skipped` row may stand for several due times: `missed_count` of them, up to `missed_until`.
     """
 
     class Status(models.TextChoices):
@@ -82,10 +86,14 @@ class Run(models.Model):
     message = models.TextField(blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     is_rehearsal = models.BooleanField("rehearsed", default=False)
+    overlap = models.CharField(
+        max_length=20, choices=Schedule.Overlap, default=Schedule.Overlap.ALLOW, help_text="The policy it goes by."
+    )
 
     snapshot = models.JSONField(default=dict)
     variables = models.JSONField(default=dict, blank=True)
     commit = models.CharField(max_length=64, blank=True)
+    stale = models.TextField(blank=True, help_text="Where the commit is not the newest: since when, and why.")
 
     items_found = models.PositiveIntegerField(default=0)
     items_processed = models.PositiveIntegerField(default=0)
@@ -96,6 +104,9 @@ class Run(models.Model):
     output_tokens = models.PositiveBigIntegerField(default=0)
     cached_tokens = models.PositiveBigIntegerField(default=0)
     cost_usd = models.DecimalField("cost (USD)", max_digits=12, decimal_places=6, default=0)
+    cost_source = models.CharField(
+        max_length=20, choices=CostSource, blank=True, help_text="The worst of its sessions."
+    )
     summary = models.CharField(max_length=300, blank=True)
 
     queued_at = models.DateTimeField()
@@ -119,6 +130,27 @@ class Run(models.Model):
                 condition=Q(trigger="schedule", repository__isnull=True),
                 name="run_fires_once_nowhere",
             ),
+            # Overlap: with `skip` one is open at a time, with `queue_one` one waits. And their twins nowhere.
+            models.UniqueConstraint(
+                fields=("schedule", "repository"),
+                condition=Q(overlap="skip", status__in=("queued", "running"), repository__isnull=False),
+                name="run_skips_overlap",
+            ),
+            models.UniqueConstraint(
+                fields=("schedule",),
+                condition=Q(overlap="skip", status__in=("queued", "running"), repository=None),
+                name="run_skips_overlap_nowhere",
+            ),
+            models.UniqueConstraint(
+                fields=("schedule", "repository"),
+                condition=Q(overlap="queue_one", status="queued", repository__isnull=False),
+                name="run_queues_one",
+            ),
+            models.UniqueConstraint(
+                fields=("schedule",),
+                condition=Q(overlap="queue_one", status="queued", repository=None),
+                name="run_queues_one_nowhere",
+            ),
             models.CheckConstraint(
                 name="run_status_is_known",
                 condition=Q(
@@ -133,6 +165,10 @@ class Run(models.Model):
                         "missed",
                     )
                 ),
+            ),
+            models.CheckConstraint(
+                name="run_cost_source_is_known",
+                condition=Q(cost_source__in=("", "reported", "reckoned", "unknown")),
             ),
             # A row is finished if, and only if, it says when and why.
             models.CheckConstraint(

@@ -15,33 +15,15 @@ from django.db.models import F, Q
 
 from runners import load_runner
 from schedules import timetable
+from schedules.models import snapshot
 from schedules.models.command import Command, Target
+from schedules.models.pool import Pool
 from schedules.models.repository import Repository
 from schedules.models.validation import schedule_problems
 
 name_is_plain = RegexValidator(
     r"\A[a-z0-9][a-z0-9-]{0,79}\Z",
     "Use lower-case letters, digits and dashes; begin with a letter or digit.",
-)
-
-# What a runner may know of its schedule: the options of its snapshot.
-OPTION_FIELDS = (
-    "model",
-    "fallback_model",
-    "permission_mode",
-    "allowed_tools",
-    "disallowed_tools",
-    "max_turns",
-    "max_budget_usd",
-    "append_system_prompt",
-    "setting_sources",
-    "allow_empty_result",
-    "tolerate_denied",
-    "rehearsal_script",
-    "argv",
-    "working_directory",
-    "function",
-    "arguments",
 )
 
 
@@ -67,22 +49,30 @@ class Schedule(models.Model):
 
         active ⇄ paused        by a person with a reason, or by Rota after failures
         active ⇄ disabled      by a person: it can't be run by hand either
+        active → broken        by Rota: its times can't be read or trusted; mending or resuming it makes it active
 
-    `next_run_at` is the nominal time that the cron line gives; `due_at` is that plus jitter, and what beat reads. Both
-    are empty while the schedule is not active, has no cron line or is past its end. Whoever changes when it runs calls
-    `plan(now)`, so that an edit never reaches into the past.
+    `next_run_at` is the nominal time that the cron line gives, or its one time; `due_at` is that plus jitter, and what
+    beat reads. Both are empty while the schedule is not active, has no time left or is past its end; while it is not
+    active, its due times up to `accounted_at` are on record, and those after it are recorded when it comes back.
+    Whoever changes when it runs goes by `steering.save_edited`, so that an edit never reaches into the past.
     """
 
     class Status(models.TextChoices):
         ACTIVE = "active", "active"
         PAUSED = "paused", "paused"
         DISABLED = "disabled", "disabled"
+        BROKEN = "broken", "broken"
 
     class Overlap(models.TextChoices):
         SKIP = "skip", "skip the new run"
         QUEUE_ONE = "queue_one", "queue one, skip further ones"
         CANCEL_OTHER = "cancel_other", "cancel the run before"
         ALLOW = "allow", "run side by side"
+
+    class Retry(models.TextChoices):
+        NONE = "none", "never"
+        INFRASTRUCTURE = "infrastructure", "after faults of the infrastructure"
+        ALL = "all", "after every failure"
 
     class Persistence(models.TextChoices):
         FRESH = "fresh", "a fresh conversation"
@@ -92,6 +82,13 @@ class Schedule(models.Model):
         DONT_ASK = "dontAsk", "deny what is not allowed (never waits)"
         ACCEPT_EDITS = "acceptEdits", "accept edits, deny the rest"
         PLAN = "plan", "plan only, change nothing"
+
+    class Effort(models.TextChoices):
+        LOW = "low", "low"
+        MEDIUM = "medium", "medium"
+        HIGH = "high", "high"
+        XHIGH = "xhigh", "extra high"
+        MAX = "max", "all it can"
 
     class Sandbox(models.TextChoices):
         NONE = "none", "none: it sees what the worker's user sees"
@@ -131,6 +128,12 @@ class Schedule(models.Model):
     )
     model = models.CharField(max_length=100, blank=True, help_text="Such as haiku, sonnet, opus or a full model name.")
     fallback_model = models.CharField(max_length=100, blank=True, help_text="When the model is overloaded.")
+    effort = models.CharField(
+        max_length=20,
+        choices=Effort,
+        blank=True,
+        help_text="How hard the model thinks, and so what it costs. Empty: as it does by itself.",
+    )
     permission_mode = models.CharField(
         max_length=20, choices=PermissionMode, default=PermissionMode.DONT_ASK, blank=True
     )
@@ -141,11 +144,36 @@ class Schedule(models.Model):
     )
     disallowed_tools = models.JSONField(default=list, blank=True, help_text="Tools that never run.")
     append_system_prompt = models.TextField("extra system prompt", blank=True)
+    agents = models.JSONField(
+        "subagents",
+        default=dict,
+        blank=True,
+        help_text='Whom it may hand work to, such as {"reviewer": {"description": "Reviews code", "prompt": "…"}}.',
+    )
     setting_sources = models.JSONField(
         default=list,
         blank=True,
         help_text='Which settings the agent loads: "user", "project", "local". '
         "A repository's own can run code: none is safest.",
+    )
+    plugins = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Folders of plugins, such as ["tools/reviewer"]. Their hooks run unasked: one of the repository '
+        'needs "project" among the setting sources, one by its absolute path ROTA_PLUGIN_FOLDERS.',
+    )
+    mcp_servers = models.JSONField(
+        "MCP servers",
+        default=dict,
+        blank=True,
+        help_text='Such as {"forge": {"command": "forge-mcp", "env": {"TOKEN": "${TOKEN}"}}}. '
+        "${NAME} is a variable or secret of the session. Claude uses the tools that are allowed: mcp__forge__*.",
+    )
+    json_schema = models.JSONField(
+        "result schema",
+        default=dict,
+        blank=True,
+        help_text="A JSON schema (draft 7, of an object) that the result has to keep to. Empty: the result is text.",
     )
     argv = models.JSONField(
         "command line",
@@ -181,9 +209,16 @@ class Schedule(models.Model):
         blank=True,
         help_text="Minute, hour, day of month, month, day of week; or @daily and its like. Empty: only by hand.",
     )
+    at = models.DateTimeField(null=True, blank=True, help_text="Once, at this time, instead of a cron line.")
     time_zone = models.CharField(max_length=64, default="UTC")
     starts_at = models.DateTimeField(null=True, blank=True, help_text="Nothing is due before this.")
     ends_at = models.DateTimeField(null=True, blank=True, help_text="Nothing is due after this.")
+    max_runs = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Due times that run, in all. Empty: no limit.",
+    )
     jitter = models.DurationField(
         default=timedelta,
         blank=True,
@@ -220,10 +255,51 @@ class Schedule(models.Model):
         blank=True,
         help_text="For one session.",
     )
+    max_run_usd = models.DecimalField(
+        "money limit of a run (USD)",
+        max_digits=8,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        help_text="For all sessions of one run.",
+    )
     max_sessions = models.PositiveSmallIntegerField(
         "sessions at once", default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)]
     )
     priority = models.SmallIntegerField(default=0, help_text="Higher goes first.")
+    pools = models.ManyToManyField(
+        Pool, blank=True, related_name="schedules", help_text="Named limits that its sessions share with others."
+    )
+    weight = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Places that one session takes in each of its pools.",
+    )
+    retry = models.CharField(
+        max_length=20, choices=Retry, default=Retry.NONE, help_text="When a session is tried anew."
+    )
+    retry_attempts = models.PositiveSmallIntegerField(
+        "further attempts", default=2, validators=[MinValueValidator(1), MaxValueValidator(10)]
+    )
+    retry_backoff = models.DurationField(
+        "wait before the next attempt",
+        default=timedelta(minutes=1),
+        help_text="Doubled each time, an hour at most, and spread by up to a quarter.",
+    )
+    continue_interrupted = models.BooleanField(
+        "go on after an interruption",
+        default=False,
+        help_text="When its worker or machine goes away, an agent's session is gone on with in a session of its own: "
+        "with its conversation and its branch, as far as they were kept.",
+    )
+    pause_after = models.PositiveSmallIntegerField(
+        "pause after failures",
+        null=True,
+        blank=True,
+        default=3,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Paused when so many due times in a row failed. Empty: never.",
+    )
     environment = models.JSONField(
         default=dict,
         blank=True,
@@ -251,6 +327,11 @@ class Schedule(models.Model):
     # Output
     persistence = models.CharField("conversation", max_length=20, choices=Persistence, default=Persistence.FRESH)
     allow_empty_result = models.BooleanField(default=False, help_text="An empty result is a success all the same.")
+    checks = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Shell commands that have to succeed in the checkout after the session, such as ["make test"].',
+    )
     tolerate_denied = models.BooleanField(default=False, help_text="A denied tool does not fail the session.")
 
     # Status and bookkeeping
@@ -260,9 +341,13 @@ class Schedule(models.Model):
     status_at = models.DateTimeField(null=True, blank=True)
     next_run_at = models.DateTimeField(null=True, blank=True, editable=False)
     due_at = models.DateTimeField(null=True, blank=True, editable=False)
+    accounted_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_run_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_status = models.CharField(max_length=20, blank=True, editable=False)
     run_count = models.PositiveIntegerField(default=0, editable=False)
+    fired_count = models.PositiveIntegerField(default=0, editable=False)
+    last_success_at = models.DateTimeField(null=True, blank=True, editable=False)
+    overdue_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -273,12 +358,20 @@ class Schedule(models.Model):
         constraints = (
             models.CheckConstraint(
                 name="schedule_status_is_known",
-                condition=Q(status__in=("active", "paused", "disabled")),
+                condition=Q(status__in=("active", "paused", "disabled", "broken")),
             ),
             # Only what is active and has a nominal time can be due.
             models.CheckConstraint(
                 name="schedule_due_only_when_active",
                 condition=Q(due_at=None) | (Q(status="active") & Q(next_run_at__isnull=False)),
+            ),
+            models.CheckConstraint(
+                name="schedule_has_one_time",
+                condition=Q(at=None) | Q(cron=""),
+                violation_error_message="Give a cron line or one time, not both.",
+            ),
+            models.CheckConstraint(
+                name="schedule_retry_is_known", condition=Q(retry__in=("none", "infrastructure", "all"))
             ),
             models.CheckConstraint(
                 name="schedule_max_items_1_to_100",
@@ -303,6 +396,18 @@ class Schedule(models.Model):
                 condition=Q(status="active", due_at__isnull=False),
                 name="schedule_due",
             ),
+            # The dead-man's switch: who should have succeeded by now.
+            models.Index(
+                fields=("overdue_at",),
+                condition=Q(status="active", overdue_at__isnull=False),
+                name="schedule_overdue",
+            ),
+            # The dead-man's switch: who has a cron line and nobody planned it, such as a row put in by SQL.
+            models.Index(
+                fields=("id",),
+                condition=Q(status="active", due_at=None) & ~Q(cron=""),
+                name="schedule_unplanned",
+            ),
         )
 
     def __str__(self) -> str:
@@ -324,6 +429,14 @@ class Schedule(models.Model):
                     {"repositories": f"{', '.join(without)}: has no forge to list {self.get_target_display()} from."}
                 )
 
+    def check_pools(self, pools: Collection[Pool]) -> None:
+        """The same at `pools`: one that can never hold a session of this weight. One of 0 places is shut on purpose."""
+        narrow = [f"{pool} ({pool.places})" for pool in pools if 0 < pool.places < self.weight]
+        if narrow:
+            raise ValidationError(
+                {"pools": f"A session takes {self.weight} places, more than there are in all: {', '.join(narrow)}."}
+            )
+
     @property
     def template(self) -> str:
         """The prompt template in force."""
@@ -331,72 +444,95 @@ class Schedule(models.Model):
 
     def options(self) -> dict[str, Any]:
         """What its runner may know, JSON-able."""
-        options = {name: getattr(self, name) for name in OPTION_FIELDS}
-        options["max_budget_usd"] = None if self.max_budget_usd is None else str(self.max_budget_usd)
-        options["function_path"] = settings.ROTA_FUNCTIONS.get(self.function, "")
-        return options
+        return snapshot.options(self)
 
     def snapshot(self) -> dict[str, Any]:
         """The configuration as it is now, JSON-able: what a run goes by, whatever is edited later."""
-        return {
-            "schedule": self.name,
-            "runner": self.runner,
-            "target": self.target,
-            "command": self.command_id,
-            "template": self.template,
-            "variables": self.variables,
-            "options": self.options(),
-            "filter_query": self.filter_query,
-            "max_items": self.max_items,
-            "cron": self.cron,
-            "time_zone": self.time_zone,
-            "timeout": self.timeout.total_seconds(),
-            "silence": None if self.silence is None else self.silence.total_seconds(),
-            "overlap": self.overlap,
-            "catch_up": self.catch_up.total_seconds(),
-            "max_sessions": self.max_sessions,
-            "priority": self.priority,
-            "environment": self.environment,
-            "secrets": self.secrets,
-            "sandbox": self.sandbox,
-            "network": self.network,
-            "allowed_hosts": self.allowed_hosts,
-            "persistence": self.persistence,
-        }
+        return snapshot.snapshot(self)
 
     def plan(self, now: datetime) -> None:
-        """Set the next nominal time after `now` and when it is due. Does not save: PLAN_FIELDS names the fields."""
-        self.next_run_at = self.next_after(now) if self.status == self.Status.ACTIVE else None
-        self.due_at = None if self.next_run_at is None else self.due_for(self.next_run_at)
+        """Set the next nominal time after `now` and when it is due. Does not save: PLAN_FIELDS names the fields.
 
-    PLAN_FIELDS = ("next_run_at", "due_at")
+        Raises TimetableError for a cron line or zone that can't be read.
+        """
+        active = self.status == self.Status.ACTIVE
+        self.accounted_at = None if active else now
+        self.go_on_at(self.next_after(now) if active else None)
+
+    PLAN_FIELDS = ("next_run_at", "due_at", "accounted_at")
+    # What decides when it runs: whoever changes one of these plans anew.
+    TIMING_FIELDS = frozenset({"cron", "at", "time_zone", "starts_at", "ends_at", "max_runs", "jitter"})
+
+    def go_on_at(self, nominal: datetime | None) -> None:
+        self.next_run_at = nominal
+        self.due_at = None if nominal is None else self.due_for(nominal)
+
+    def move_on(self, following: datetime | None, *, queued: bool) -> None:
+        """A due time is on record; `following` is the next one. `queued`: it runs, in one place at least.
+
+        Sets the dead-man's switch, by when something should have succeeded, unless it is set already. Does not save.
+        """
+        self.fired_count += queued
+        self.go_on_at(None if self.runs_left == 0 else following)
+        if self.overdue_at is None and self.next_run_at is not None:
+            self.overdue_at = self.next_run_at + self.timeout + self.catch_up
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first nominal time after `instant` within start and end; None where there is none."""
-        if not self.cron:
+        """The first nominal time after `instant` within start, end and number of runs; None where there is none."""
+        if self.runs_left == 0:
             return None
         if self.starts_at and instant < self.starts_at:
             instant = self.starts_at - timedelta(microseconds=1)
-        nominal = timetable.next_after(self.cron, self.time_zone, instant)
+        if self.at:
+            nominal = self.at
+            if nominal <= instant:
+                return None
+        elif self.cron:
+            nominal = timetable.next_after(self.cron, self.time_zone, instant)
+        else:
+            return None
         return None if self.ends_at and nominal > self.ends_at else nominal
 
+    @property
+    def runs_left(self) -> int | None:
+        """How many due times may still run; None: as many as come."""
+        return None if self.max_runs is None else max(0, self.max_runs - self.fired_count)
+
     def due_for(self, nominal: datetime) -> datetime:
-        """`nominal` plus this schedule's share of its jitter, before the next nominal time."""
+        """`nominal` plus this schedule's share of its jitter, before the next nominal time and not after its end."""
         if not self.jitter:
             return nominal
-        following = timetable.next_after(self.cron, self.time_zone, nominal)
-        room = min(self.jitter, following - nominal - timedelta(seconds=1))
+        room = self.jitter
+        if self.cron:
+            following = timetable.next_after(self.cron, self.time_zone, nominal)
+            room = min(room, following - nominal - timedelta(seconds=1))
+        if self.ends_at:
+            room = min(room, self.ends_at - nominal)
         digest = hashlib.sha256(self.name.encode()).digest()
         return nominal + max(room, timedelta()) * (int.from_bytes(digest[:4]) / 2**32)
 
     def upcoming(self, now: datetime, count: int = 10) -> list[datetime]:
-        """The next nominal times within start and end, as they will fire."""
+        """The next nominal times within start, end and number of runs, as they will fire."""
         times: list[datetime] = []
         following = self.next_after(now)
-        while following is not None and len(times) < count:
+        while following is not None and len(times) < min(count, self.runs_left or count):
             times.append(following)
             following = self.next_after(following)
         return times
+
+    def in_words(self) -> str:
+        """When it runs: `At 09:00, every day`, `Once`, `Only by hand`. Raises TimetableError."""
+        if self.at:
+            return "Once"
+        if not self.cron:
+            return "Only by hand"
+        words = timetable.describe(self.cron)
+        return words if self.max_runs is None else f"{words}, {self.max_runs} times"
+
+    def check_at(self, now: datetime) -> None:
+        """What `clean` can't see, for it knows no time. Raises ValidationError at `at` for one that is past."""
+        if self.at and self.at <= now:
+            raise ValidationError({"at": "This time is past: it would never run. Give one that is still to come."})
 
     @property
     def is_agent(self) -> bool:

@@ -9,10 +9,13 @@ from typing import Any
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
+from schedules.bulk import Among
+from schedules.models.costs import CostSource
 from schedules.models.reasons import Reason
 from schedules.models.repository import Repository
 from schedules.models.run import Run
 from schedules.models.schedule import Schedule
+from schedules.models.stop import Freeze, Stop
 from schedules.models.worker import WorkerHeartbeat
 
 
@@ -26,14 +29,21 @@ class SessionQuerySet(models.QuerySet["Session"]):
             "-priority", "id"
         )
 
+    def ready(self, now: datetime) -> SessionQuerySet:
+        """Those whose time has come: a retry waits a while before it starts."""
+        return self.filter(Q(not_before=None) | Q(not_before__lte=now))
+
     def in_flight(self) -> SessionQuerySet:
         """Those that hold a place: running, or handed to the broker and not yet claimed."""
         return self.filter(
             Q(status=Session.Status.RUNNING) | Q(status=Session.Status.QUEUED, admitted_at__isnull=False)
         )
 
-    def last_success(self, session: Session) -> Session | None:
-        """The newest success of its schedule in its repository before it. A rehearsal only counts for rehearsals."""
+    def last_success(self, session: Session, *, runner: str = "") -> Session | None:
+        """The newest success of its schedule in its repository before it. A rehearsal only counts for rehearsals.
+
+        `runner`: one of this runner, for only that has a conversation that can be gone on with.
+        """
         earlier = self.filter(
             schedule=session.schedule_id,
             repository=session.repository_id,
@@ -42,14 +52,34 @@ class SessionQuerySet(models.QuerySet["Session"]):
             status=Session.Status.SUCCEEDED,
             pk__lt=session.pk,
         )
+        if runner:
+            earlier = earlier.filter(run__snapshot__runner=runner)
         return earlier.order_by("-pk").first()
 
+    def could_not_resume(self, earlier: Session) -> bool:
+        """Whether a session that went on from this one came to nothing, and by what the two have in common."""
+        heirs = self.filter(resumed_from=earlier.pk, status=Session.Status.FAILED)
+        silent = Q(turns=0, reason__in=(Reason.AGENT_ERROR, Reason.NO_RESULT, Reason.EXIT_CODE))
+        return heirs.filter(Q(reason=Reason.PROMPT_TOO_LONG) | silent).exists()
+
+    def version_before(self, session: Session, *, runner: str) -> str:
+        """The version of the program in the newest session before it of its schedule, repository and runner, or ""."""
+        earlier = self.filter(
+            schedule=session.schedule_id,
+            repository=session.repository_id,
+            run__snapshot__runner=runner,
+            pk__lt=session.pk,
+        )
+        return (
+            earlier.exclude(program_version="").order_by("-pk").values_list("program_version", flat=True).first() or ""
+        )
+
     def admit(self, ids: list[int], *, now: datetime) -> int:
-        return self.waiting().order_by().filter(pk__in=ids).update(admitted_at=now)
+        return self.waiting().order_by().filter(Among("pk", ids)).update(admitted_at=now)
 
     def release(self, ids: list[int]) -> int:
         """Take back what was admitted and could not be published or was never claimed."""
-        return self.filter(pk__in=ids, status=Session.Status.QUEUED).update(admitted_at=None)
+        return self.filter(Among("pk", ids), status=Session.Status.QUEUED).update(admitted_at=None)
 
     def on_the_rota(self) -> SessionQuerySet:
         """Those that their schedule's status lets start: paused, it holds back what it fired; disabled, everything.
@@ -63,14 +93,25 @@ class SessionQuerySet(models.QuerySet["Session"]):
             | Exists(schedule.filter(status=Schedule.Status.PAUSED)) & Exists(fired)
         )
 
+    def not_halted(self, now: datetime) -> SessionQuerySet:
+        """Those that neither the stop nor a freeze window keeps from starting. Subqueries, as in `on_the_rota`."""
+        frozen = Freeze.objects.in_force(now)
+        return self.exclude(
+            Exists(Stop.objects.in_force())
+            | Exists(frozen.filter(schedules=None))
+            | Exists(frozen.filter(schedules=OuterRef("schedule_id")))
+        )
+
     def claim(self, pk: int, *, worker: WorkerHeartbeat, task_id: str, now: datetime) -> bool:
-        """queued → running, atomically, once. What a pause or a cancel came before is not claimed.
+        """queued → running, atomically, once. What a pause, a cancel, a stop or a freeze came before is not claimed.
 
         Nor is what holds no place any more: a message that comes after its session was released is too late.
         """
         admitted = self.filter(pk=pk, status=Session.Status.QUEUED, admitted_at__isnull=False, cancel_requested_at=None)
         return (
-            admitted.on_the_rota().update(
+            admitted.on_the_rota()
+            .not_halted(now)
+            .update(
                 status=Session.Status.RUNNING,
                 claimed_at=now,
                 worker=worker,
@@ -94,6 +135,11 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Open → a final status. True for the one caller that did it; a finished session is never changed."""
         changed = self.filter(pk=pk, status__in=Session.OPEN)
         return changed.update(status=status, reason=reason, finished_at=now, activity="", **fields) == 1
+
+    def report_late(self, pk: int, report: dict[str, Any]) -> bool:
+        """Keep what a worker says of a session that had ended already. It changes nothing; the first one stays."""
+        late = self.filter(pk=pk, late_report__isnull=True).exclude(status__in=Session.OPEN)
+        return late.update(late_report=report) == 1
 
     def lost(self, *, now: datetime, silent_after: timedelta) -> SessionQuerySet:
         """Running, and nobody renews its lease. A worker that stopped leaves its sessions this long to be adopted."""
@@ -120,17 +166,16 @@ class Session(models.Model):
         CANCELLED = "cancelled", "cancelled"
         LOST = "lost", "lost"
 
-    class CostSource(models.TextChoices):
-        REPORTED = "reported", "as its program says"
-        RECKONED = "reckoned", "reckoned from its tokens and list prices"
-        UNKNOWN = "unknown", "not known: a model without a price"
+    CostSource = CostSource
 
     OPEN = (Status.QUEUED, Status.RUNNING)
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="sessions")
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="sessions")
     repository = models.ForeignKey(Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions")
-    number = models.PositiveIntegerField(default=1, help_text="Its place in the run, from 1.")
+    number = models.PositiveIntegerField(default=1, help_text="Its item's place in the run, from 1.")
+    attempt = models.PositiveSmallIntegerField(default=1, help_text="The first one is 1; a retry is a row of its own.")
+    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
     item_key = models.CharField(max_length=100, default="prompt", help_text="Such as issue/12, codebase, prompt.")
     item = models.JSONField(default=dict, blank=True)
 
@@ -138,11 +183,22 @@ class Session(models.Model):
     reason = models.CharField(max_length=40, choices=Reason, blank=True)
     message = models.TextField(blank=True)
     priority = models.SmallIntegerField(default=0)
+    credential = models.CharField(
+        max_length=100, blank=True, help_text="Whose quota it draws on, such as anthropic. Empty: nobody's."
+    )
+    reserved_usd = models.DecimalField(
+        "reserves (USD)",
+        max_digits=10,
+        decimal_places=2,
+        default=0,
+        help_text="Of the budgets, from its admission to its end.",
+    )
     is_rehearsal = models.BooleanField("rehearsed", default=False)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_by = models.CharField(max_length=150, blank=True)
 
     queued_at = models.DateTimeField()
+    not_before = models.DateTimeField(null=True, blank=True, help_text="A retry waits until then.")
     admitted_at = models.DateTimeField(null=True, blank=True)
     claimed_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True, help_text="When its process started.")
@@ -164,6 +220,9 @@ class Session(models.Model):
     model_asked = models.CharField(max_length=100, blank=True)
     model = models.CharField("model that ran", max_length=100, blank=True)
     program_version = models.CharField(max_length=100, blank=True)
+    program_before = models.CharField(
+        max_length=100, blank=True, help_text="The version in the session before, where that was another one."
+    )
     turns = models.PositiveIntegerField(default=0)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
@@ -175,8 +234,14 @@ class Session(models.Model):
     activity = models.CharField(max_length=200, blank=True, help_text="What it does right now.")
     denied = models.JSONField(default=list, blank=True, help_text="Tools that it asked for and did not get.")
     exit_code = models.IntegerField(null=True, blank=True)
+    late_report = models.JSONField(
+        null=True, blank=True, help_text="What its worker said when the session had ended already: it changed nothing."
+    )
     summary = models.CharField(max_length=300, blank=True)
     result = models.TextField(blank=True)
+    structured = models.JSONField(
+        "structured result", null=True, blank=True, help_text="The result as JSON, where its schedule has a schema."
+    )
 
     base_commit = models.CharField(max_length=64, blank=True)
     head_commit = models.CharField(max_length=64, blank=True)
@@ -194,7 +259,7 @@ class Session(models.Model):
     class Meta:
         ordering = ("-id",)
         constraints = (
-            models.UniqueConstraint(fields=("run", "number"), name="session_number_is_unique_in_run"),
+            models.UniqueConstraint(fields=("run", "number", "attempt"), name="session_attempt_is_unique_in_run"),
             models.CheckConstraint(
                 name="session_status_is_known",
                 condition=Q(

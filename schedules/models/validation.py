@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import MAXYEAR, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from runners import environment_problems, host_problem, load_runner
+from runners import (
+    OF_EVERY_SESSION,
+    environment_problems,
+    host_problem,
+    load_runner,
+    mcp_variables,
+    unreachable_model,
+)
 from schedules import placeholders, timetable
 from schedules.models.command import Target
 from schedules.models.secret import unknown_secrets
@@ -20,16 +28,24 @@ _SHORTEST_TIMEOUT = timedelta(seconds=1)
 _LONGEST_TIMEOUT = timedelta(days=2)
 _LONGEST_CATCH_UP = timedelta(days=31)
 
+# Fields that hold a JSON object of any shape → one that would do.
+_OBJECTS = {
+    "arguments": '{"limit": 50}',
+    "agents": '{"reviewer": {"description": "Reviews code", "prompt": "You review code."}}',
+    "mcp_servers": '{"forge": {"command": "forge-mcp"}}',
+    "json_schema": '{"type": "object", "properties": {"verdict": {"type": "string"}}}',
+}
+
 Problems = dict[str, list[str]]
 
 
-def schedule_problems(schedule: Schedule) -> Problems:
-    """Field name → sentences. Empty when the schedule can run."""
+def schedule_problems(schedule: Schedule, *, rehearsed: bool = False) -> Problems:
+    """Field name → sentences. Empty when the schedule can run; `rehearsed`: when it can with a scripted model."""
     problems: Problems = {}
     for part in (_when, _limits, _shapes, _target, _runner, _prompt):
         for field, message in part(schedule):
             problems.setdefault(field, []).append(message)
-    return problems
+    return problems or ({} if rehearsed else _model(schedule))
 
 
 def _when(schedule: Schedule) -> list[tuple[str, str]]:
@@ -37,9 +53,20 @@ def _when(schedule: Schedule) -> list[tuple[str, str]]:
         timetable.validate(schedule.cron or "@daily", schedule.time_zone)
     except timetable.TimetableError as error:
         return [(error.field, str(error))]
+    if schedule.at:
+        return _once(schedule)
     if schedule.starts_at and schedule.starts_at.year >= MAXYEAR:
         return [("starts_at", f"Give a time before the year {MAXYEAR}: there the calendar ends.")]
     return []
+
+
+def _once(schedule: Schedule) -> list[tuple[str, str]]:
+    at = schedule.at
+    if at and schedule.cron:
+        return [("at", "Give a cron line or one time, not both.")]
+    early = at and schedule.starts_at and at < schedule.starts_at
+    late = at and schedule.ends_at and at > schedule.ends_at
+    return [("at", "This is not between start and end: it would never run.")] if early or late else []
 
 
 def _limits(schedule: Schedule) -> list[tuple[str, str]]:
@@ -52,6 +79,19 @@ def _limits(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("jitter", "Jitter can't be negative."))
     if schedule.catch_up is not None and not timedelta() <= schedule.catch_up <= _LONGEST_CATCH_UP:
         found.append(("catch_up", "Give a time between zero and 31 days."))
+    return [*found, *_money(schedule)]
+
+
+def _money(schedule: Schedule) -> list[tuple[str, str]]:
+    of_session, of_run = schedule.max_budget_usd, schedule.max_run_usd
+    given = {"max_budget_usd": of_session, "max_run_usd": of_run}
+    found = [
+        (field, "Give more than 0, or leave it empty for no limit.")
+        for field, amount in given.items()
+        if amount is not None and amount <= 0
+    ]
+    if not found and of_session is not None and of_run is not None and of_session > of_run:
+        found.append(("max_run_usd", f"It holds no session: one may cost {of_session} USD. Give at least as much."))
     return found
 
 
@@ -65,7 +105,8 @@ def _is_text_mapping(value: Any) -> bool:
 
 def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
     found = []
-    for field in ("allowed_tools", "disallowed_tools", "setting_sources", "argv", "secrets", "allowed_hosts"):
+    agents = ("allowed_tools", "disallowed_tools", "setting_sources", "plugins")
+    for field in (*agents, "argv", "secrets", "allowed_hosts", "checks"):
         if not _is_text_list(getattr(schedule, field)):
             found.append((field, 'Give a JSON list of texts, such as ["one", "two"].'))
     for field, problems in (("environment", environment_problems), ("variables", _variable_problems)):
@@ -74,12 +115,15 @@ def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
             found.append((field, 'Give a JSON object of texts, such as {"NAME": "value"}.'))
         else:
             found += [(field, _naming(name, problem)) for name, problem in problems(value).items()]
-    if not isinstance(schedule.arguments, dict):
-        found.append(("arguments", 'Give a JSON object, such as {"limit": 50}.'))
+    for field, example in _OBJECTS.items():
+        if not isinstance(getattr(schedule, field), dict):
+            found.append((field, f"Give a JSON object, such as {example}."))
+        elif "\\u0000" in json.dumps(getattr(schedule, field)):
+            found.append((field, "It has a NUL character, which a database can't hold."))
     if not isinstance(schedule.rehearsal_script, list):
         found.append(("rehearsal_script", "Give a JSON list of turns."))
     if not found:
-        found += [*_secrets(schedule), *_sandbox(schedule)]
+        found += [*_secrets(schedule), *_sandbox(schedule), *_handed_over(schedule)]
     return found
 
 
@@ -111,6 +155,15 @@ def _secrets(schedule: Schedule) -> list[tuple[str, str]]:
     return found
 
 
+def _handed_over(schedule: Schedule) -> list[tuple[str, str]]:
+    """The variables that its MCP servers are to be given."""
+    given = {*schedule.environment, *schedule.secrets, *OF_EVERY_SESSION}
+    unset = sorted(name for name in mcp_variables(schedule.mcp_servers) - given if not name.startswith("ROTA_"))
+    if not unset:
+        return []
+    return [("mcp_servers", f"{', '.join(unset)}: is neither in the schedule's environment nor one of its secrets.")]
+
+
 def _sandbox(schedule: Schedule) -> list[tuple[str, str]]:
     found = []
     listed = schedule.network == schedule.Network.ALLOW_LIST
@@ -122,7 +175,21 @@ def _sandbox(schedule: Schedule) -> list[tuple[str, str]]:
         told = schedule.Network.ALLOW_LIST.label
         found.append(("allowed_hosts", f"They would not be heeded: set the network to “{told}”, or name none."))
     problems = (host_problem(entry) for entry in schedule.allowed_hosts)
-    return [*found, *(("allowed_hosts", problem) for problem in problems if problem)]
+    found += [("allowed_hosts", problem) for problem in problems if problem]
+    return found
+
+
+def _model(schedule: Schedule) -> Problems:
+    """Where the agent's model is, by what the session will be given. What a secret says is not looked into."""
+    dotted_path = settings.ROTA_RUNNERS.get(schedule.runner)
+    if dotted_path is None or schedule.sandbox == schedule.Sandbox.NONE:
+        return {}
+    credentials = [name for name in load_runner(dotted_path).credentials if name not in schedule.secrets]
+    environment = {**schedule.environment, **{name: text for name, text in settings.ROTA_CREDENTIALS.items() if text}}
+    field, message = unreachable_model(
+        credentials, environment, network=schedule.network, allowed_hosts=schedule.allowed_hosts
+    )
+    return {field: [message]} if message else {}
 
 
 def _target(schedule: Schedule) -> list[tuple[str, str]]:
@@ -166,7 +233,10 @@ def _prompt(schedule: Schedule) -> list[tuple[str, str]]:
 
 
 def _no_prompt(schedule: Schedule) -> list[tuple[str, str]]:
+    found = []
     if schedule.command or schedule.prompt.strip():
         field = "command" if schedule.command else "prompt"
-        return [(field, f"The runner “{schedule.runner}” takes no prompt. Leave it empty.")]
-    return []
+        found.append((field, f"The runner “{schedule.runner}” takes no prompt. Leave it empty."))
+    if schedule.persistence != schedule.Persistence.FRESH:
+        found.append(("persistence", f"The runner “{schedule.runner}” keeps no conversation. Choose a fresh one."))
+    return found

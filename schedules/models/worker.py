@@ -14,9 +14,14 @@ class WorkerQuerySet(models.QuerySet["WorkerHeartbeat"]):
         return self.filter(stopped_at=None, last_seen_at__gt=now - silent_after)
 
     def slots(self) -> int:
-        """How many sessions these can run at once."""
-        total = self.filter(kind=WorkerHeartbeat.Kind.SESSIONS).aggregate(n=Sum("concurrency"))["n"]
+        """How many sessions these can run at once. One that holds back counts for none."""
+        takers = self.filter(kind=WorkerHeartbeat.Kind.SESSIONS, holds_back="")
+        total = takers.aggregate(n=Sum("concurrency"))["n"]
         return int(total or 0)
+
+    def last_seen_at(self, kind: str) -> datetime | None:
+        """When one of this kind was last heard of."""
+        return self.filter(kind=kind).order_by("-last_seen_at").values_list("last_seen_at", flat=True).first()
 
     def renew(self, pk: int, *, now: datetime) -> bool:
         """One UPDATE serves all sessions of a worker. False: the row is gone, register again."""
@@ -43,9 +48,13 @@ class WorkerHeartbeat(models.Model):
     boot_id = models.CharField(max_length=40, blank=True)
     concurrency = models.PositiveIntegerField(default=0, help_text="Sessions at once.")
     version = models.CharField(max_length=100, blank=True)
+    programs = models.JSONField(
+        default=dict, blank=True, help_text="Runner → the agent program that it starts: version, path, remark, missing."
+    )
     started_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
     stopped_at = models.DateTimeField(null=True, blank=True)
+    holds_back = models.CharField(max_length=300, blank=True, help_text="Why it takes no session for now.")
 
     objects = WorkerQuerySet.as_manager()
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from schedules.models import Reason, Session
+from schedules.models import Reason, Schedule, Session
 from schedules.rendering import durations
 from schedules.timetable import TimetableError, describe
 
@@ -100,6 +100,14 @@ def cadence(cron: str) -> str:
         return "Only by hand"
     try:
         return describe(cron)
+    except TimetableError:
+        return "Can't be read"
+
+
+def when(schedule: Schedule) -> str:
+    """When it runs, in words."""
+    try:
+        return schedule.in_words()
     except TimetableError:
         return "Can't be read"
 

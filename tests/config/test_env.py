@@ -99,6 +99,15 @@ def test_a_zone_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         env.zone("TIME_ZONE", default="UTC")
 
 
+def test_folders_are_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACES", "/opt/one, /opt/two")
+    assert env.folders("PLACES") == ["/opt/one", "/opt/two"]
+    for wrong in ("opt", "/opt/../etc"):
+        monkeypatch.setenv("PLACES", wrong)
+        with pytest.raises(ImproperlyConfigured, match=r"PLACES has .*: give absolute paths"):
+            env.folders("PLACES")
+
+
 def test_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOSTS", " a.example , ,b.example")
     assert env.listed("HOSTS") == ["a.example", "b.example"]
@@ -141,3 +150,16 @@ def test_keys_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImproperlyConfigured, match="ROTA_TEST_KEYS holds a key that is too short: give 8") as refusal:
         env.keys("ROTA_TEST_KEYS", shortest=8)
     assert "one" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("value", "meant"), [("", "1.00"), ("0.50", "0.50"), ("12", "12")])
+def test_an_amount(monkeypatch: pytest.MonkeyPatch, value: str, meant: str) -> None:
+    monkeypatch.setenv("MONEY", value)
+    assert str(env.amount("MONEY", default="1.00")) == meant
+
+
+@pytest.mark.parametrize("value", ["0", "0.00", "-1", "1.005", "1e3", "one", "nan", "1,50"])
+def test_an_amount_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MONEY", value)
+    with pytest.raises(ImproperlyConfigured, match=r"MONEY is .*: give US dollars, such as"):
+        env.amount("MONEY", default="1.00")

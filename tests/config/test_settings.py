@@ -69,7 +69,7 @@ def test_a_fresh_checkout_needs_no_setting(environment: dict[str, str]) -> None:
     assert found["SECRET_KEY"] == (var / "secret_key").read_text() == settings_of(environment)["SECRET_KEY"]
     assert found["DATABASES"]["default"]["NAME"] == str(var / "rota.sqlite3")
     assert found["CELERY_BROKER_URL"] == f"redis+socket://{var / 'valkey' / 'valkey.sock'}"
-    assert found["ROTA_REHEARSE"]
+    assert found["ROTA_REHEARSE"] is None, "each agent goes by its own key"
     assert not found["SESSION_COOKIE_SECURE"]
 
 
@@ -88,14 +88,15 @@ def test_the_environment_and_env_file_are_honoured(environment: dict[str, str]) 
     database = found["DATABASES"]["default"]
     assert database["ENGINE"] == "django.db.backends.postgresql"
     assert (database["HOST"], database["PORT"], database["PASSWORD"]) == ("db.example", 5433, "p@ss")
-    assert database["OPTIONS"] == {"sslmode": "require", "connect_timeout": 5}
+    assert database["OPTIONS"]["sslmode"] == "require"
+    assert (database["OPTIONS"]["connect_timeout"], database["OPTIONS"]["tcp_user_timeout"]) == (5, 20_000)
     assert database["CONN_HEALTH_CHECKS"]
     assert found["CELERY_BROKER_URL"] == "rediss://:word@redis.example:6380/1"
     assert found["ROTA_VALKEY_SOCKET"] is None
     assert found["ROTA_CREDENTIALS"]["ANTHROPIC_API_KEY"] == "$made-up#key"
     assert found["ROTA_SECRETS"] == {"TOKEN": "$ecret"}
     assert found["ROTA_MAX_SESSIONS"] == 3, "the environment goes before the file"
-    assert not found["ROTA_REHEARSE"]
+    assert found["ROTA_REHEARSE"] is None
     assert found["SESSION_COOKIE_SECURE"]
     assert found["CSRF_COOKIE_SECURE"]
 
@@ -137,7 +138,7 @@ def test_the_var_folder_may_have_any_name(environment: dict[str, str], path: str
 def test_the_example_file_names_every_setting_and_no_other() -> None:
     config = Path(settings.BASE_DIR, "config")
     read = re.findall(
-        r'env\.(?:text|flag|number|choice|zone|listed|keys|database|broker)\(\s*"(\w+)"',
+        r'env\.(?:text|flag|number|amount|choice|zone|listed|folders|keys|database|broker)\(\s*"(\w+)"',
         (config / "settings.py").read_text() + (config / "up.py").read_text(),
     )
     credentials = settings.ROTA_CREDENTIALS

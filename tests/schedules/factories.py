@@ -12,6 +12,7 @@ from typing import Any
 
 from schedules.models import (
     Command,
+    Pool,
     Reason,
     Repository,
     Run,
@@ -52,6 +53,10 @@ def make_command(pk: str = "", *, prompt: str = "Look at {{ repository }}.", **f
     """A command for the codebase."""
     pk = pk or f"codebase/look-{next(_numbers)}"
     return Command.objects.create(id=pk, prompt=prompt, **{"name": pk, **fields})
+
+
+def make_pool(name: str = "", *, places: int = 1, **fields: Any) -> Pool:
+    return Pool.objects.create(name=name or f"pool-{next(_numbers)}", places=places, **fields)
 
 
 def make_schedule(

@@ -11,8 +11,8 @@ from django.utils import timezone
 from config.celery import app
 from schedules import steering
 from schedules.beat import LOOK_EVERY, Scheduler
-from schedules.models import Run, Schedule, Session, WorkerHeartbeat
-from tests.schedules.factories import make_schedule, make_worker
+from schedules.models import Incident, Run, Schedule, Session, WorkerHeartbeat
+from tests.schedules.factories import make_schedule, make_session, make_worker
 from tests.schedules.faults import failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,3 +143,22 @@ def test_a_database_that_is_away_when_periodic_tasks_are_read_anew_does_not_end_
         assert 0 <= scheduler.tick() <= LOOK_EVERY
     assert failed
     connection.close()
+
+
+def test_it_watches_whether_workers_live(scheduler: Scheduler) -> None:
+    make_session(now=NOW)
+    for seconds in range(0, 125, 5):
+        scheduler.look(NOW + timedelta(seconds=seconds))
+        scheduler._look_around(NOW + timedelta(seconds=seconds), 1e9 + seconds)
+    assert set(Incident.objects.values_list("kind", flat=True)) == {"no_worker"}
+    assert Incident.objects.get().count == 1
+
+
+def test_a_fault_of_what_it_watches_with_keeps_no_schedule_from_firing(scheduler: Scheduler) -> None:
+    make_schedule(now=NOW)
+    scheduler._look_around(NOW, 1e9)
+    scheduler._look_around(NOW, 1e9 + 50)
+    with failing("SELECT", error=ValueError("a bug")):
+        scheduler._look_around(NOW, 1e9 + 100)
+    scheduler.look(NINE)
+    assert Run.objects.exists()

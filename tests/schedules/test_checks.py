@@ -62,6 +62,16 @@ def test_an_agent_program_that_is_missing_is_told(settings: Settings, tmp_path: 
     assert "ROTA_CLAUDE_PROGRAM" in str(found.hint)
 
 
+def test_an_agent_program_that_is_older_than_what_was_tried_is_told(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "claude").write_text("#!/bin/sh\necho '2.1.300 (Claude Code)'\n")
+    (tmp_path / "claude").chmod(0o755)
+    settings.ROTA_PROGRAMS = {"claude": str(tmp_path / "claude")}
+    (found,) = checks.programs_are_there(None)
+    assert found.id == "rota.W005"
+    assert "2.1.300 is older than 2.1.327" in str(found.msg)
+    assert "Update it" in str(found.hint)
+
+
 def test_an_agent_that_nobody_counts_on_may_be_missing(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,35 @@ def test_an_agent_is_rehearsed_with_its_prompt_and_no_cost(worker: WorkerHeartbe
     assert "rehears" in session.result.lower()
 
 
+def test_a_result_that_keeps_to_a_schema_is_on_record(worker: WorkerHeartbeat, repository: Repository) -> None:
+    schema = {"type": "object", "properties": {"verdict": {"enum": ["fine", "broken"]}}, "required": ["verdict"]}
+    fields = {"now": timezone.now(), "runner": "claude", "repositories": [repository], "json_schema": schema}
+    words = [[{"type": "text", "text": "It is fine."}]] * 2
+
+    kept = run(of(make_schedule(**fields)), worker)  # type: ignore[arg-type]
+    failed = run(of(make_schedule(**fields, rehearsal_script=words)), worker)  # type: ignore[arg-type]
+
+    assert (kept.status, kept.structured) == ("succeeded", {"verdict": "fine"}), kept.message
+    assert (failed.status, failed.reason, failed.structured) == ("failed", "invalid_output", None)
+    assert failed.message.startswith("It gave no structured output.")
+
+
+def test_plugins_are_looked_for_where_this_machine_has_them(
+    worker: WorkerHeartbeat, repository: Repository, settings: Settings, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "plugins" / "reviewer"
+    (plugin / ".claude-plugin").mkdir(parents=True)
+    (plugin / ".claude-plugin" / "plugin.json").write_text('{"name": "reviewer"}')
+    settings.ROTA_PLUGIN_FOLDERS = [str(plugin.parent)]
+    fields = {"now": timezone.now(), "runner": "claude", "repositories": [repository], "plugins": [str(plugin)]}
+    here, elsewhere = of(make_schedule(**fields)), of(make_schedule(**fields))  # type: ignore[arg-type]
+
+    assert run(here, worker).reason == "ok"
+    settings.ROTA_PLUGIN_FOLDERS = []
+    refused = run(elsewhere, worker)
+    assert (refused.reason, "in no allowed folder" in refused.message) == ("invalid_options", True)
+
+
 def test_a_conversation_is_gone_on_with(worker: WorkerHeartbeat, repository: Repository) -> None:
     schedule = make_schedule(
         now=timezone.now(), runner="claude", repositories=[repository], persistence="resume", overlap="allow"

@@ -63,7 +63,7 @@ def test_ready_when_everybody_is_alive(client: Client, broker: str) -> None:
         beating(kind)
     status, checks = ask(client)
     assert status == 200
-    assert set(checks) == {"broker", "database", "migrations", "beat", "control", "sessions"}
+    assert set(checks) == {"broker", "database", "migrations", "beat", "control", "sessions", "incidents"}
     assert all(check["ok"] for check in checks.values())
 
 

@@ -22,7 +22,8 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill
+from runners import Ending, SessionResult, SessionSpec, Tally, kill
+from runners.script import ScriptRunner
 from schedules import vault
 from schedules.admin import live
 from schedules.execution import Wish, adopt, execute
@@ -405,6 +406,33 @@ def test_without_the_key_a_session_fails_with_the_mend(worker: WorkerHeartbeat, 
     assert (session.status, session.reason) == ("failed", "invalid_options")
     assert "TOKEN: can't be decrypted" in session.message
     assert "bin/manage secret set TOKEN" in session.message
+
+
+class FaultyRunner(ScriptRunner):
+    """Its fault quotes what the session was given."""
+
+    name = "faulty"
+
+    def judge(self, ending: Ending, tally: Tally, spec: SessionSpec) -> SessionResult:
+        token = spec.environment["TOKEN"]
+        try:
+            raise ValueError(f"no such thing as {token}")
+        except ValueError as error:
+            raise RuntimeError(f"while {base64.b64encode(token.encode()).decode()} was read") from error
+
+
+def test_a_fault_in_rota_that_quotes_one_is_told_without_it(
+    worker: WorkerHeartbeat, tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ROTA_RUNNERS = {**settings.ROTA_RUNNERS, "faulty": f"{__name__}.FaultyRunner"}
+    with caplog.at_level(logging.DEBUG):
+        session = run(queued("true", runner="faulty", prompt="", model="", secrets=["TOKEN"]), worker)
+
+    assert (session.status, session.reason) == ("failed", "internal")
+    assert session.message.startswith("A fault in Rota: RuntimeError: while [redacted]")
+    assert "ValueError: no such thing as [redacted]" in caplog.text
+    for where, content in [*rows(), *kept_files(tmp_path), ("the log", caplog.text.encode())]:
+        assert_clean(where, content)
 
 
 def test_one_that_was_left_over_a_minute_ago_is_its_workers_to_tidy(worker: WorkerHeartbeat) -> None:

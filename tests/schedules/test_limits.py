@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pytest_django import Settings
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from schedules.limits import admit
-from schedules.models import Run, Schedule, Session
-from tests.schedules.factories import make_repository, make_run, make_schedule, make_session, make_worker
+from schedules.models import Budget, Hold, Pool, Run, Schedule, Session
+from tests.schedules.factories import make_pool, make_repository, make_run, make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -98,17 +98,32 @@ def test_a_full_repository_waits_and_blocks_nobody_behind_it() -> None:
 def test_a_run_waits_for_the_one_before_unless_they_may_overlap(overlap: str, admitted: int) -> None:
     make_worker(now=NOW)
     schedule = make_schedule(now=NOW, overlap=overlap, max_sessions=5)
-    make_run(schedule, now=NOW, status="running")
-    make_session(make_run(schedule, now=NOW), now=NOW)
+    make_run(schedule, now=NOW, status="running", overlap=overlap)
+    make_session(make_run(schedule, now=NOW, overlap=overlap), now=NOW)
     assert len(admit(now=NOW)) == admitted
+
+
+def test_nobody_waits_for_a_run_that_goes_beside_the_others() -> None:
+    make_worker(now=NOW)
+    schedule = make_schedule(now=NOW, overlap="queue_one", max_sessions=5)
+    make_run(schedule, now=NOW, status="running", trigger="backfill", overlap="allow")
+    session = make_session(make_run(schedule, now=NOW, overlap="queue_one"), now=NOW)
+    assert admit(now=NOW) == [session.pk]
+
+
+def test_a_retry_is_not_admitted_before_its_time() -> None:
+    make_worker(now=NOW)
+    session = waiting(1, not_before=NOW + timedelta(seconds=30))[0]
+    assert admit(now=NOW) == []
+    assert admit(now=NOW + timedelta(seconds=30)) == [session.pk]
 
 
 def test_a_run_in_another_repository_is_not_waited_for() -> None:
     make_worker(now=NOW)
     here, there = make_repository(), make_repository()
     schedule = make_schedule(now=NOW, repositories=[here, there], overlap="queue_one", max_sessions=5)
-    make_run(schedule, now=NOW, status="running", repository=here)
-    session = make_session(make_run(schedule, now=NOW, repository=there), now=NOW)
+    make_run(schedule, now=NOW, status="running", repository=here, overlap="queue_one")
+    session = make_session(make_run(schedule, now=NOW, repository=there, overlap="queue_one"), now=NOW)
     assert admit(now=NOW) == [session.pk]
 
 
@@ -145,3 +160,126 @@ def test_a_fleet_of_running_sessions_does_not_make_the_query_too_large(settings:
         [Session(run=run, schedule=run.schedule, status="running", queued_at=NOW, claimed_at=NOW) for run in runs]
     )
     assert admit(now=NOW) == ids(late)
+
+
+def test_a_repository_has_a_limit_of_its_own() -> None:
+    make_worker(now=NOW)
+    shop = make_repository(max_sessions=3)
+    busy = [
+        make_session(make_run(make_schedule(now=NOW, repositories=[shop]), now=NOW, repository=shop), now=NOW)
+        for _ in range(4)
+    ]
+    assert admit(now=NOW) == ids(busy[:3])
+
+
+# --- Pools --------------------------------------------------------------------------------------
+
+
+def in_pool(pool: Pool, count: int, *, weight: int = 1, **fields: Any) -> list[Session]:
+    """Sessions of as many schedules that name the pool."""
+    sessions = waiting(count, **fields)
+    for session in sessions:
+        session.schedule.pools.add(pool)
+    Schedule.objects.filter(pools=pool, pk__in=[session.schedule_id for session in sessions]).update(weight=weight)
+    return sessions
+
+
+def test_a_pool_lets_in_as_many_as_it_has_places_and_blocks_nobody_else() -> None:
+    make_worker(now=NOW)
+    deploys = make_pool("deploys", places=2)
+    crowd = in_pool(deploys, 5, priority=9)
+    other = waiting(1)[0]
+
+    assert admit(now=NOW) == ids([*crowd[:2], other])
+    assert admit(now=NOW) == []
+
+    Session.objects.finish(crowd[0].pk, status="succeeded", reason="ok", now=NOW)
+    assert admit(now=NOW) == [crowd[2].pk]
+
+
+def test_a_session_takes_the_weight_of_its_schedule_of_each_pool_and_a_lighter_one_may_go_before_it() -> None:
+    make_worker(now=NOW)
+    memory = make_pool("memory", places=5)
+    first, second = in_pool(memory, 2, weight=3)
+    light = in_pool(memory, 1, weight=2)[0]
+
+    assert admit(now=NOW) == ids([first, light])
+    assert admit(now=NOW) == []
+    Session.objects.filter(pk=first.pk).update(status="running", claimed_at=NOW)
+    Session.objects.finish(light.pk, status="succeeded", reason="ok", now=NOW)
+    assert admit(now=NOW) == []
+    Session.objects.finish(first.pk, status="succeeded", reason="ok", now=NOW)
+    assert admit(now=NOW) == [second.pk]
+
+
+def test_a_session_needs_a_place_in_every_pool_that_it_is_in() -> None:
+    make_worker(now=NOW)
+    wide, shut = make_pool("wide", places=9), make_pool("shut", places=0)
+    session = in_pool(wide, 1)[0]
+    session.schedule.pools.add(shut)
+    assert admit(now=NOW) == []
+
+
+@pytest.mark.parametrize("pool", [{"provider": "anthropic"}, {"model": "claude-opus-*"}])
+def test_a_pool_of_a_provider_or_a_model_holds_without_being_named(pool: dict[str, str]) -> None:
+    make_worker(now=NOW)
+    make_pool("dear", places=1, **pool)
+    asking = {"credential": "anthropic", "model_asked": "claude-opus-4-5"}
+    first = waiting(1, **asking)[0]
+    waiting(1, **{**asking, "credential": "anthropic/ANTHROPIC_API_KEY"})
+    other = waiting(1, credential="openai", model_asked="gpt-5")[0]
+    rehearsal = waiting(1, credential="", model_asked="claude-opus-4-5", is_rehearsal=True)[0]
+
+    assert admit(now=NOW) == ids([first, other, rehearsal])
+
+
+# --- How much is read ---------------------------------------------------------------------------
+
+
+def crowd(count: int, **fields: Any) -> list[Schedule]:
+    """That many waiting sessions, each of a schedule of its own."""
+    names = [f"crowd-{number}" for number in range(count)]
+    schedules = Schedule.objects.bulk_create([Schedule(name=name, runner="script") for name in names])
+    runs = Run.objects.bulk_create(
+        [Run(schedule=one, scheduled_for=NOW, queued_at=NOW, trigger="manual") for one in schedules]
+    )
+    Session.objects.bulk_create(
+        [Session(run=run, schedule=run.schedule, queued_at=NOW, priority=1, **fields) for run in runs]
+    )
+    return schedules
+
+
+@pytest.mark.parametrize("limit", ["pool", "provider", "model", "hold", "budget", "repository"])
+def test_a_thousand_that_a_full_limit_blocks_are_not_read(
+    limit: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    make_worker(now=NOW)
+    fields: dict[str, Any] = {"credential": "anthropic", "model_asked": "opus", "reserved_usd": 1}
+    if limit == "repository":
+        fields["repository"] = make_repository(max_sessions=1)
+        running = make_run(make_schedule(now=NOW), now=NOW, repository=fields["repository"], status="running")
+        make_session(running, now=NOW, status="running")
+    schedules = crowd(1_000, **fields)
+    named = make_pool("full", places=0) if limit == "pool" else None
+    if named:
+        through = Schedule.pools.through
+        through.objects.bulk_create([through(schedule=one, pool=named) for one in schedules])
+    elif limit in ("provider", "model"):
+        make_pool("full", places=0, **{limit: "anthropic" if limit == "provider" else "claude-opus-*"})
+    elif limit == "hold":
+        Hold.objects.create(credential="anthropic", until=NOW + timedelta(hours=1), reason="Used up.")
+    elif limit == "budget":
+        Budget.objects.create(period="day", limit_usd=0)
+    late = waiting(2)
+
+    with django_assert_max_num_queries(24):
+        assert admit(now=NOW) == ids(late)
+
+
+def test_without_pools_holds_and_budgets_an_admission_takes_few_queries(
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    make_worker(now=NOW)
+    waiting(2)
+    with django_assert_max_num_queries(12):
+        assert len(admit(now=NOW)) == 2

@@ -51,6 +51,24 @@ def test_a_run_settles_once_with_the_sum_of_its_sessions() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("sources", "of_run"),
+    [
+        (["", ""], ""),
+        (["", "reported"], "reported"),
+        (["reported", "reckoned"], "reckoned"),
+        (["unknown", "reckoned", "reported"], "unknown"),
+    ],
+)
+def test_the_cost_of_a_run_is_known_no_better_than_the_worst_of_its_sessions(sources: list[str], of_run: str) -> None:
+    run = make_run(now=NOW, status="running")
+    for source in sources:
+        make_session(run, now=NOW, status="succeeded", cost_source=source)
+    settle_run(run.pk, now=NOW)
+    assert Run.objects.get().cost_source == of_run
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("status", ["queued", "running"])
 def test_a_run_with_an_open_session_does_not_settle(status: str) -> None:
     run = make_run(now=NOW, status="running")

@@ -1,12 +1,16 @@
 """What is left on a machine: archived, removed, listed; within bounds."""
 
+import json
 import shutil
+import signal
 import subprocess
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -78,6 +82,18 @@ def test_a_leftover_is_kept_as_a_patch_and_a_bundle_of_its_commits(warm: Reposit
     assert states() == []
 
 
+def test_whoever_a_shim_could_not_end_is_ended_later_and_once(warm: Repository) -> None:
+    """As one that hung in the kernel when its session ended."""
+    session = run_script("true", warm)
+    folder = session_folder(session.pk)
+    ending = json.loads((folder / "ending.json").read_bytes())
+    (folder / "ending.json").write_text(json.dumps({**ending, "left": 1}))
+    with subprocess.Popen(["sleep", "20"], env={"ROTA_SESSION": str(folder)}) as left:
+        assert sweep(now=timezone.now()) == 1
+        assert left.wait(timeout=15) == -signal.SIGKILL
+    assert sweep(now=timezone.now()) == 0
+
+
 def test_a_young_workspace_of_another_database_is_not_touched(warm: Repository, tmp_path: Path) -> None:
     session = leave_behind(warm)
     session.run.delete()
@@ -105,3 +121,25 @@ def test_kept_checkouts_go_with_age_size_and_their_repositorys_wish(warm: Reposi
     Repository.objects.update(workspaces=Repository.Workspaces.FRESH)
     sweep(now=timezone.now())
     assert kept_checkouts().listed() == []
+
+
+def test_what_is_in_order_is_not_looked_at_again(tmp_path: Path) -> None:
+    session = run_script("true", make_shop(tmp_path))
+    folder = session_folder(session.pk)
+    done: set[int] = set()
+    sweep(now=timezone.now() + timedelta(hours=1), done=done)
+    assert done == {session.pk}
+
+    with CaptureQueriesContext(connection) as queries:
+        sweep(now=timezone.now() + timedelta(hours=1), done=done)
+    assert not [query for query in queries if f'"id" IN ({session.pk})' in query["sql"]]
+
+    session.run.delete()
+    sweep(now=timezone.now() + timedelta(days=400), done=done)
+    assert folder.exists(), "a sweep of all drops it"
+    sweep(now=timezone.now() + timedelta(days=400))
+    assert not folder.exists()
+
+
+def test_without_a_folder_of_sessions_there_is_nothing_to_sweep() -> None:
+    assert sweep(now=timezone.now()) == 0

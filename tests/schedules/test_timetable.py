@@ -5,13 +5,14 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice, pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schedules import timetable
 from schedules.timetable import TimetableError, between, next_after, previous_at_or_before, upcoming, validate
 
 MINUTE = timedelta(minutes=1)
@@ -448,3 +449,25 @@ def test_what_fires_does_not_depend_on_where_one_starts_to_look(
     last = previous_at_or_before(cron, time_zone, middle)
     assert last is not None
     assert [time for time in whole if time <= middle][-1:] in ([last], [])
+
+
+def test_counting_agrees_with_listing_in_every_zone_and_around_each_change() -> None:
+    dice = random.Random(7)
+    zones = sorted(available_timezones() - {"Factory", "localtime"})
+    minutes, hours = ("*", "*/7", "0", "30", "5,50"), ("*", "*/5", "0", "2", "1-3", "23")
+    days, weekdays = ("*", "1,15", "*/2"), ("*", "1-5", "0")
+    for _ in range(600):
+        line = f"{dice.choice(minutes)} {dice.choice(hours)} {dice.choice(days)} * {dice.choice(weekdays)}"
+        zone, limit = dice.choice(zones), dice.choice((3, 200, 1500))
+        after = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=dice.randrange(11 * 365 * 86_400))
+        until = after + timedelta(seconds=dice.randrange(dice.choice((7_200, 200_000, 5_000_000))))
+        listed = timetable.between(line, zone, after, until, limit)
+        assert timetable.count(line, zone, after, until, limit) == len(listed), (line, zone, after, until)
+
+
+def test_counting_ten_years_stops_at_its_limit_and_nothing_is_before_it_begins() -> None:
+    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    assert timetable.count("* * * * *", "Europe/Paris", begin, begin.replace(year=2037), 1000) == 1000
+    assert timetable.count("0 0 1 * *", "UTC", begin, begin.replace(year=2037), 1000) == 120
+    assert timetable.count("* * * * *", "UTC", begin, begin, 10) == 0
+    assert timetable.count("* * * * *", "UTC", begin, begin - timedelta(days=1), 10) == 0

@@ -130,3 +130,20 @@ def test_a_reader_does_not_wait_for_long() -> None:
     known = transcript.add(lines(("text", "and on")))
     assert [event.text for event in known] == ["it is [redacted]", *["on"] * 19, "and on"]
     assert [event.text for event in transcript.add(lines(("stderr", "-secret!")))] == ["[redacted]!"]
+
+
+def test_what_is_passed_over_keeps_its_numbers_and_what_waited_comes_first() -> None:
+    read, passed = (Transcript(Session(pk=1), Redactor(["hunter2-secret"]), next_seq=1) for _ in range(2))
+    for transcript in (read, passed):
+        transcript.begin_process()
+        assert not transcript.is_full
+        transcript.add([text("on")] * MOST_EVENTS)
+        assert transcript.is_full
+        transcript.add(lines(("output", "the hunt")))
+    flood: list[tuple[EventKind, str]] = [("output", "a line")] * 1000
+    read.add(lines(*flood))
+    assert [event.text for event in passed.pass_over(1000)] == ["the hunt"]
+    for transcript in (read, passed):
+        transcript.add([Event(kind="result", at_ms=1, text="done")])
+    assert [row.seq for row in read.pending] == [row.seq for row in passed.pending]
+    assert passed.pending[-1].text == "done"

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.conf import settings as django_settings
+from django.db import DatabaseError, connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import identify, kill
+from runners import ending_or_died, identify, kill
 from schedules import steering
 from schedules.firing import trigger
-from schedules.models import Session, WorkerHeartbeat
+from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.worker import Worker
 from schedules.workplace import session_folder
 from tests.schedules.factories import make_repository, make_schedule, make_session, make_worker
@@ -97,6 +98,27 @@ def test_it_announces_itself_and_asks_for_work(worker: Worker, dispatched: list[
 def test_a_process_has_one_row_however_often_it_registers(worker: Worker) -> None:
     Worker(kind="sessions", name="again@here", concurrency=8, version="test", dispatch=lambda: 0)
     assert WorkerHeartbeat.objects.get().concurrency == 8
+
+
+def test_it_says_which_agent_programs_it_has_also_when_they_change(
+    worker: Worker, settings: Settings, tmp_path: Path
+) -> None:
+    def install(version: str) -> None:
+        (tmp_path / "new").write_text(f"#!/bin/sh\necho '{version} (Claude Code)'\n")
+        (tmp_path / "new").chmod(0o755)
+        (tmp_path / "new").replace(tmp_path / "claude")
+
+    def version() -> str:
+        return str(WorkerHeartbeat.objects.get().programs.get("claude", {}).get("version"))
+
+    settings.ROTA_PROGRAMS = {"claude": str(tmp_path / "claude")}
+    install("2.1.327")
+    worker.start()
+    until(lambda: version() == "2.1.327")
+    worker.stop()
+    install("2.1.330")
+    worker._look_at_programs()
+    assert version() == "2.1.330"
 
 
 def test_it_goes_on_renewing_its_lease(worker: Worker) -> None:
@@ -234,3 +256,158 @@ def test_a_folder_that_can_not_be_swept_ends_nothing(worker: Worker, tmp_path: P
     worker._presence.renewed_at -= timedelta(seconds=50)
     until(lambda: WorkerHeartbeat.objects.get().last_seen_at > timezone.now() - timedelta(seconds=10))
     worker.stop()
+
+
+# --- The fence ------------------------------------------------------------------------------------
+
+
+def behind(worker: Worker, seconds: float) -> None:
+    """As if the database had not heard of it for so long. The next renewal is due in five seconds."""
+    worker._presence.renewed_at = timezone.now()
+    worker._fence.renewed = time.monotonic() - seconds
+
+
+def test_who_can_not_renew_its_lease_ends_its_sessions_as_lost(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 60")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+
+    behind(worker, 46)
+    thread.join(timeout=15)
+    worker.stop()
+
+    session.refresh_from_db()
+    assert (session.status, session.reason) == ("lost", "worker_died")
+    assert "could not renew its lease" in session.message
+    assert ending_or_died(session_folder(session.pk))
+
+
+def test_who_could_not_renew_its_lease_claims_nothing(worker: Worker) -> None:
+    session = queued("true")
+    behind(worker, 46)
+    assert "could not renew" in worker.execute(session.pk, task_id="t")
+    session.refresh_from_db()
+    assert (session.status, session.admitted_at) == ("queued", None)
+
+
+def test_a_worker_that_ends_untold_leaves_its_sessions_to_the_next(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 60")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+    worker.stop()
+    thread.join(timeout=15)
+    session.refresh_from_db()
+    assert session.status == "running"
+
+
+def test_an_outage_of_half_a_minute_ends_nothing(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 4; echo over")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+    behind(worker, 35)
+    thread.join(timeout=20)
+    worker.stop()
+    session.refresh_from_db()
+    assert session.status == "succeeded"
+
+
+def test_a_session_declared_lost_behind_its_back_is_given_up(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 60")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+    until(lambda: session.pk in worker._heard)
+
+    Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
+    thread.join(timeout=15)
+    worker.stop()
+
+    session.refresh_from_db()
+    assert (session.status, session.result) == ("lost", "")
+    assert session.late_report
+    assert session.late_report["worker"] == "sessions@here"
+    assert "still at work" in session.late_report["message"]
+
+
+def test_a_success_that_comes_too_late_is_told_and_changes_nothing(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; while [ ! -e ../go ]; do sleep 0.1; done; echo fine; exit 0")
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+
+    Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
+    (Path(django_settings.ROTA_WORKSPACES_DIR) / "go").touch()
+    thread.join(timeout=15)
+
+    session.refresh_from_db()
+    assert (session.status, session.reason) == ("lost", "worker_died")
+    assert session.late_report
+    assert (session.late_report["outcome"], session.late_report["exit_code"]) == ("succeeded", 0)
+
+
+# --- The disk -------------------------------------------------------------------------------------
+
+
+def test_a_worker_without_room_takes_nothing_until_there_is_again(
+    settings: Settings, dispatched: list[float], worker: Worker
+) -> None:
+    consumes: list[bool] = []
+    worker._consume = consumes.append
+    session = queued("true")
+    settings.ROTA_MIN_FREE_BYTES = 2**60
+
+    assert "MB free" in worker.execute(session.pk, task_id="t")
+    session.refresh_from_db()
+    assert (session.status, session.admitted_at) == ("queued", None)
+    assert WorkerHeartbeat.objects.slots() == 0
+    incident = Incident.objects.get()
+    assert (incident.kind, incident.subject) == ("disk_full", socket.gethostname())
+    worker.execute(session.pk, task_id="t")
+    assert Incident.objects.get().count == 1, "the same one"
+
+    settings.ROTA_MIN_FREE_BYTES = 0
+    worker.start()
+    worker.stop()
+    assert WorkerHeartbeat.objects.slots() == 2
+    assert Incident.objects.get().recovered_at
+    assert consumes == [False, True]
+    assert dispatched
+
+
+# --- Leaving and taking over ----------------------------------------------------------------------
+
+
+def test_a_worker_that_drains_sees_its_sessions_through(worker: Worker) -> None:
+    session = queued("sh", "-c", "echo on; sleep 1; echo over")
+    worker.start()
+    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
+    until(lambda: session.events.filter(text="on").exists())
+    worker.leave(end_sessions=True, drain=True)
+    assert "leaving" in worker.execute(queued("true").pk, task_id="t")
+    thread.join(timeout=15)
+    worker.stop()
+    session.refresh_from_db()
+    assert session.status == "succeeded"
+
+
+def test_the_control_workers_own_thread_keeps_up_the_house(dispatched: list[float]) -> None:
+    control = Worker(kind="control", name="control@here", concurrency=0, version="t", dispatch=lambda: 0)
+    session = make_session(now=timezone.now(), admitted_at=timezone.now() - timedelta(minutes=5))
+    control._keep_up()
+    session.refresh_from_db()
+    assert session.admitted_at is None
+
+
+def test_a_duty_that_fails_does_not_end_its_thread(worker: Worker) -> None:
+    done: list[int] = []
+
+    def fails() -> None:
+        done.append(1)
+        if len(done) == 2:
+            worker._stopped.set()
+        raise DatabaseError("away") if len(done) == 1 else ValueError("a bug")
+
+    worker._keep(0.01, fails)
+    assert len(done) == 2

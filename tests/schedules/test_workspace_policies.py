@@ -4,11 +4,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 from pytest_django import Settings
 
-from schedules.models import Repository, Session
+from schedules.models import Repository, Run, Session
 from schedules.workplace import kept_checkouts
 from tests.runners.repositories import IDENTITY, run_git
+from tests.schedules.factories import make_session
 from tests.schedules.places import make_shop, queue_script, run_script, run_session, use_folders_that_keep
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,6 +92,19 @@ def test_while_the_forge_is_away_sessions_fail_with_a_reason_of_their_own(away: 
     session = run_script("true", away)
     assert (session.status, session.reason) == ("failed", "fetch_failed")
     assert "took longer than 1 s" in session.message
+
+
+def test_all_sessions_of_a_run_say_so_and_not_only_the_one_that_asked(away: Repository) -> None:
+    away.on_fetch_failure = Repository.FetchFailure.LAST_KNOWN
+    away.save(update_fields=["on_fetch_failure"])
+    first = queue_script("true", away)
+    second = make_session(first.run, now=timezone.now())
+    for session in (run_session(first), run_session(second)):
+        assert session.status == "succeeded"
+        assert "its last known state, of" in session.message
+        assert notes(session).count("its last known state, of") == 1
+    assert run_session(second).base_commit == first.base_commit
+    assert "its last known state, of" in Run.objects.get(pk=first.run_id).stale
 
 
 @pytest.mark.parametrize(("script", "status"), [("cat README.md", "succeeded"), ("exit 3", "failed")])

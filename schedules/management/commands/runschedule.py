@@ -27,6 +27,7 @@ from schedules.models import Repository, Schedule, Session
 from schedules.readiness import report_of
 from schedules.steering import cancel_run
 from schedules.tasks import dispatch
+from schedules.waiting import waiting
 
 _EPILOG = """\
 exit codes:
@@ -99,7 +100,10 @@ class Command(ExitingCommand):
         if stop is None:
             stop = Stop(exit_code(picture.runs, picture.sessions))
         if options["as_json"]:
-            facts = as_object(schedule.name, picture.runs, picture.sessions, code=stop.code, message=str(stop))
+            waits = waiting(picture.sessions, now=timezone.now())
+            facts = as_object(
+                schedule.name, picture.runs, picture.sessions, code=stop.code, message=str(stop), waits=waits
+            )
             print(json.dumps(facts, indent=2, ensure_ascii=False), file=self.results)
         else:
             self._tell(picture, stop, options)

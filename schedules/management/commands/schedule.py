@@ -14,25 +14,27 @@ from django.utils import timezone
 from rich.table import Table
 from rich.text import Text
 
-from schedules import timetable
+from schedules import backfilling, timetable
+from schedules.firing import Refused
 from schedules.management.exits import Exit, ExitingCommand, Stop, named_schedule, whoever
 from schedules.management.progress import console_on
 from schedules.management.streams import one_line, printable
-from schedules.models import Schedule
+from schedules.models import Repository, Schedule
 from schedules.steering import pause, resume
+from schedules.tasks import dispatch
 
 _EPILOG = """\
 exit codes:
   0  done
   2  usage
   3  there is no schedule of that name
-  4  refused: a disabled schedule can't be paused
+  4  refused: a disabled schedule can't be paused, one that can't be read can't be resumed, a range can't be filled in
   5  infrastructure: no database, migrations missing
 """
 
 
 class Command(ExitingCommand):
-    help = "List and show schedules, show when they run next, pause and resume them."
+    help = "List and show schedules, show when they run next, pause and resume them, fill in times that have passed."
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,9 +46,12 @@ class Command(ExitingCommand):
             ("next", "when it runs next"),
             ("pause", "take it off the rota; it can still be run by hand"),
             ("resume", "put it back on the rota; the past is not run"),
+            ("backfill", "list the due times of a range that did not succeed; with --yes, run them"),
+            ("cancel-backfill", "end all of a schedule's backfill that is open"),
         ):
             verbs.add_parser(verb, help=what).add_argument("name", metavar="NAME")
         verbs.choices["next"].add_argument("--count", type=_count, default=10, help="how many times (default: 10)")
+        _range_arguments(verbs.choices["backfill"])
         verbs.choices["pause"].add_argument("--reason", required=True, help="why, for whoever wonders later")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,7 +60,14 @@ class Command(ExitingCommand):
             self._list(options)
             return
         schedule = named_schedule(options["name"])
-        {"show": self._show, "next": self._next, "pause": self._pause, "resume": self._resume}[verb](schedule, options)
+        {
+            "show": self._show,
+            "next": self._next,
+            "pause": self._pause,
+            "resume": self._resume,
+            "backfill": self._backfill,
+            "cancel-backfill": self._cancel_backfill,
+        }[verb](schedule, options)
 
     def _list(self, options: Mapping[str, Any]) -> None:
         schedules = list(Schedule.objects.order_by("name"))
@@ -99,10 +111,40 @@ class Command(ExitingCommand):
 
     def _resume(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
         now = timezone.now()
-        resumed = resume([schedule], by=whoever(), now=now)
+        try:
+            resumed = resume([schedule], by=whoever(), now=now)
+        except timetable.TimetableError as error:
+            raise Stop(Exit.REFUSED, f"{schedule} can't be resumed: {error}") from error
         schedule.refresh_from_db()
         already = "" if resumed else " already"
         print(f"{schedule} is active{already}. Next run: {_next(schedule, now)}.", file=self.notices)
+
+    def _backfill(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        now = timezone.now()
+        since = _instant(options["since"], schedule)
+        until = _instant(options["until"], schedule) if options["until"] else now
+        places = _places(schedule, options["repository"])
+        try:
+            plan = backfilling.preview(schedule, since=since, until=until, repositories=places, now=now)
+            listed, left = plan.runs, plan.left
+            told = f"{len(listed)} runs; {plan.done} succeeded or are open already. Nothing was done: add --yes."
+            if options["yes"]:
+                runs, left = backfilling.backfill(
+                    schedule, since=since, until=until, repositories=places, by=whoever(), now=now
+                )
+                dispatch()
+                listed = [(run.scheduled_for, run.repository) for run in runs]
+                told = f"{len(listed)} runs are queued, one after another."
+        except (Refused, timetable.TimetableError) as refused:
+            raise Stop(Exit.REFUSED, str(refused)) from refused
+        for time, place in listed:
+            print(f"{_local(time, schedule)}{f'  {place}' if place else ''}", file=self.results)
+        print(told + (f" {left} are left for the next time." if left else ""), file=self.notices)
+
+    def _cancel_backfill(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+        cancelled = backfilling.cancel_backfill(schedule, by=whoever(), now=timezone.now())
+        dispatch()
+        print(f"{cancelled} runs are cancelled.", file=self.notices)
 
     def _print(self, table: Table, options: Mapping[str, Any]) -> None:
         console = console_on(self.results, colour=False if options["no_color"] else None)
@@ -118,6 +160,9 @@ def _as_object(schedule: Schedule) -> dict[str, Any]:
         "status_reason": schedule.status_reason,
         "runner": schedule.runner,
         "cron": schedule.cron,
+        "at": schedule.at.isoformat() if schedule.at else None,
+        "max_runs": schedule.max_runs,
+        "fired_count": schedule.fired_count,
         "time_zone": schedule.time_zone,
         "cadence": _cadence(schedule),
         "next_run_at": schedule.next_run_at.isoformat() if schedule.next_run_at else None,
@@ -149,11 +194,22 @@ def _facts(schedule: Schedule, now: datetime) -> list[tuple[str, str]]:
         ("last run", _local(schedule.last_run_at, schedule) if schedule.last_run_at else ""),
         ("last outcome", _last(schedule)),
         ("runs", str(schedule.run_count)),
+        ("due times that ran", _fired(schedule)),
+        ("starts", _local(schedule.starts_at, schedule) if schedule.starts_at else ""),
+        ("ends", _local(schedule.ends_at, schedule) if schedule.ends_at else ""),
         ("limits", _limits(schedule)),
         ("overlap policy", schedule.get_overlap_display()),
         ("catch-up window", str(schedule.catch_up)),
+        ("tried anew", _retry(schedule)),
+        ("paused after", f"{schedule.pause_after} due times in a row that failed" if schedule.pause_after else ""),
     ]
     return [(label, text) for label, text in facts if text]
+
+
+def _retry(schedule: Schedule) -> str:
+    if schedule.retry == Schedule.Retry.NONE:
+        return "after an interruption" if schedule.continue_interrupted else ""
+    return f"{schedule.get_retry_display()}, up to {schedule.retry_attempts} times"
 
 
 def _limits(schedule: Schedule) -> str:
@@ -162,15 +218,52 @@ def _limits(schedule: Schedule) -> str:
         limits.append(f"{schedule.max_turns} turns")
     if schedule.max_budget_usd is not None:
         limits.append(f"{schedule.max_budget_usd} USD")
+    if schedule.max_run_usd is not None:
+        limits.append(f"{schedule.max_run_usd} USD per run")
+    if pools := ", ".join(schedule.pools.values_list("name", flat=True)):
+        limits.append(f"in {pools} with weight {schedule.weight}")
     return ", ".join(limits)
 
 
+def _fired(schedule: Schedule) -> str:
+    return f"{schedule.fired_count} of {schedule.max_runs}" if schedule.max_runs else ""
+
+
+def _range_arguments(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--from", required=True, dest="since", metavar="TIME", help="such as 2027-01-31T09:00, in the schedule's zone"
+    )
+    parser.add_argument("--to", dest="until", metavar="TIME", help="the last one; by default, now")
+    parser.add_argument("--repository", metavar="SLUG", help="only in this one")
+    parser.add_argument("--yes", action="store_true", help="queue the runs, instead of listing them")
+
+
+def _instant(text: str, schedule: Schedule) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(schedule.time_zone))
+    except (ValueError, ZoneInfoNotFoundError) as error:
+        raise Stop(Exit.USAGE, f"“{text}” is not a time. Write it like 2027-01-31 or 2027-01-31T09:00.") from error
+
+
+def _places(schedule: Schedule, slug: str | None) -> list[Repository] | None:
+    if slug is None:
+        return None
+    found = schedule.repositories.filter(slug=slug).first()
+    if found is None:
+        slugs = ", ".join(schedule.repositories.values_list("slug", flat=True)) or "none"
+        raise Stop(Exit.USAGE, f"{schedule} has no repository “{slug}”. It has: {slugs}.")
+    return [found]
+
+
 def _cadence(schedule: Schedule) -> str:
-    """The cron line in words, or as it is where it can't be read."""
+    """When it runs in words, or its cron line as it is where that can't be read."""
+    if schedule.at:
+        return f"once, {_local(schedule.at, schedule)}"
     if not schedule.cron:
         return "only by hand"
     try:
-        return timetable.describe(schedule.cron)
+        return schedule.in_words()
     except timetable.TimetableError:
         return one_line(schedule.cron)
 

@@ -174,11 +174,48 @@
 
     function holds(condition, form) {
         const [name, wanted] = condition.split("=");
-        const control = form.elements.namedItem(name === "kind" ? "runner" : name);
+        const control = form.elements.namedItem(name);
         if (!control) return true;
-        let value = control.value;
-        if (name === "kind") value = JSON.parse(control.dataset.rotaKinds || "{}")[value] || "";
-        return value === "" || wanted.split(",").includes(value);
+        return control.value === "" || wanted.split(",").includes(control.value);
+    }
+
+    const says = (control) => (control.type === "checkbox" ? control.checked : control.value.trim() !== (control.dataset.rotaUsual || ""));
+
+    // Whether the runner that is chosen takes the control, and the value that it is about.
+    function taken(control, form, value) {
+        const conditions = control.dataset.rotaWhen.split(" ").filter((condition) => condition.startsWith("runner="));
+        const choices = JSON.parse(control.dataset.rotaChoices || "{}")[form.elements.namedItem("runner")?.value];
+        return conditions.every((condition) => holds(condition, form)) && (!choices || !value || choices.includes(value));
+    }
+
+    function offer(form) {
+        for (const control of all("[data-rota-choices]", form)) {
+            if (control.type === "checkbox") (control.closest("label") || control).hidden = !taken(control, form, control.value);
+            else for (const option of control.options || []) option.hidden = !taken(control, form, option.value);
+        }
+        for (const control of all("[data-rota-suggestions]", form)) {
+            const names = JSON.parse(control.dataset.rotaSuggestions)[form.elements.namedItem("runner")?.value] || [];
+            control.list?.replaceChildren(...names.map((name) => new Option(name, name)));
+        }
+    }
+
+    // What is lost when it is saved: of all tabs, for most of it is hidden by now.
+    function tellEmptied(form) {
+        const runner = form.elements.namedItem("runner");
+        if (!runner) return;
+        const lost = all("[data-rota-when]", form).filter((control) => says(control) && !taken(control, form, control.value));
+        const nameOf = (control) => control.closest(".field-line")?.querySelector("label")?.firstChild?.textContent.trim() || control.name;
+        const names = [...new Set(lost.map(nameOf))];
+        let told = form.querySelector("[data-rota-emptied]");
+        if (!told) {
+            told = document.createElement("p");
+            told.className = "rota-note";
+            told.dataset.rotaEmptied = "";
+            told.setAttribute("role", "status");
+            runner.parentElement.after(told); // outside of what draws its arrow
+        }
+        told.hidden = !names.length;
+        told.textContent = names.length ? `Emptied when it is saved, for ${runner.value} takes none: ${names.join(", ")}.` : "";
     }
 
     function showWanted(form) {
@@ -189,12 +226,14 @@
             const hide = !bad && !control.dataset.rotaWhen.split(" ").every((condition) => holds(condition, form));
             line.classList.toggle("rota-hidden-field", hide);
         }
+        offer(form);
+        tellEmptied(form);
     }
 
     function previewTimes(box, form) {
         const [words, problem] = [box.querySelector(".rota-preview-words"), box.querySelector(".rota-preview-problem")];
         const table = box.querySelector(".rota-preview-times");
-        const names = ["cron", "time_zone", "starts_at_0", "starts_at_1", "ends_at_0", "ends_at_1"];
+        const names = ["cron", "at_0", "at_1", "max_runs", "time_zone", "starts_at_0", "starts_at_1", "ends_at_0", "ends_at_1"];
         let [timer, turn] = [0, 0];
 
         async function show() {

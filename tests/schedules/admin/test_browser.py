@@ -1,6 +1,7 @@
 """The console in a real browser, under the policy that forbids it every script but its own."""
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -97,6 +98,26 @@ def test_the_form_shows_what_the_runner_wants_and_when_it_will_run(page: Page) -
     page.select_option("#id_runner", "claude")
     expect(page.locator("#id_argv")).to_be_hidden()
     expect(page.locator("#id_prompt")).to_be_visible()
+
+    page.fill("#id_prompt", "Hello.")
+    page.select_option("#id_effort", "max")
+    page.locator("nav a", has_text="Limits").click()
+    page.fill("#id_max_turns", "5")
+    page.locator("nav a", has_text="Where").click()
+    page.check("input[name=setting_sources][value=user]")
+    page.locator("nav a", has_text="What").click()
+    told = page.locator("[data-rota-emptied]")
+    expect(told).to_be_hidden()
+    page.select_option("#id_runner", "codex")
+    expect(told).to_contain_text("for codex takes none: Effort, Setting sources, Max turns.")
+    expect(page.locator("#id_fallback_model")).to_be_hidden()
+    expect(page.locator("#suggestions-model option").first).to_have_attribute("value", re.compile("gpt"))
+    page.locator("nav a", has_text="Where").click()
+    expect(page.locator("input[name=setting_sources]:visible")).to_have_count(1)
+    page.locator("nav a", has_text="What").click()
+    page.select_option("#id_runner", "script")
+    expect(told).to_contain_text("Prompt")
+    expect(page.locator("#id_command")).to_be_hidden()
 
     page.locator("nav a", has_text="When").click()
     page.fill("#id_time_zone", "Europe/Paris")

@@ -28,8 +28,7 @@ def test_an_empty_house_says_what_to_do_first(console: Client) -> None:
     assert "Nothing is heard of: beat, control, sessions" in page
 
 
-def test_it_tells_what_is_next_what_runs_and_what_went_wrong(console: Client, now: datetime, settings: Any) -> None:
-    settings.ROTA_REHEARSE = True
+def test_it_tells_what_is_next_what_runs_and_what_went_wrong(console: Client, now: datetime) -> None:
     make_schedule("soon", now=now, cron="*/5 * * * *")
     make_schedule("not-me", now=now, status="paused")
     broken = make_schedule("broken", now=now, cron="")
@@ -84,7 +83,7 @@ def test_one_sees_only_what_one_may(stranger: Client, now: datetime) -> None:
 def test_every_screen_says_that_agents_are_rehearsed(
     console: Client, now: datetime, settings: Any, rehearsing: bool
 ) -> None:
-    settings.ROTA_REHEARSE = rehearsing
+    settings.ROTA_REHEARSE = None if rehearsing else False
     session = make_session(now=now)
     screens = [
         HOME,
@@ -97,6 +96,33 @@ def test_every_screen_says_that_agents_are_rehearsed(
 
     for url in screens:
         assert ("No API key: agents are rehearsed." in console.get(url).content.decode()) is rehearsing, url
+
+
+def test_with_one_vendors_key_only_the_schedules_of_the_other_agent_are_said_to_be_rehearsed(
+    console: Client, now: datetime, settings: Any
+) -> None:
+    settings.ROTA_CREDENTIALS = {"ANTHROPIC_API_KEY": "made-up"}
+    claude = make_schedule(now=now, runner="claude")
+    run_now = reverse("admin:schedules_schedule_run_now", args=(claude.pk,))
+    assert "rehearsed" not in console.get(HOME).content.decode()
+
+    codex = make_schedule(now=now, runner="codex", model="gpt-5.5")
+    for url in (HOME, run_now):
+        page = console.get(url).content.decode()
+        assert "No API key: schedules of codex are rehearsed." in page
+        assert "<code>OPENAI_API_KEY</code>" in page
+    assert "it is rehearsed" not in console.get(run_now).content.decode()
+    other = console.get(reverse("admin:schedules_schedule_run_now", args=(codex.pk,))).content.decode()
+    assert "No API key: it is rehearsed." in other
+    page = console.get(reverse("admin:schedules_schedule_changelist")).content.decode()
+    assert page.count('title="No API key"') == 1
+
+
+def test_when_all_is_rehearsed_by_wish_the_setting_is_named(console: Client, settings: Any) -> None:
+    settings.ROTA_REHEARSE = True
+    page = console.get(HOME).content.decode()
+    assert "ROTA_REHEARSE is on: agents are rehearsed." in page
+    assert "<code>ROTA_REHEARSE=false</code>" in page
 
 
 def test_who_has_not_signed_in_is_told_nothing(client: Client, db: None, settings: Any) -> None:

@@ -146,6 +146,23 @@ def test_workers_are_told_apart_by_their_life(console: Client, now: datetime) ->
     assert console.post(reverse("admin:schedules_workerheartbeat_delete", args=(worker.pk,))).status_code == 403
 
 
+def test_workers_show_the_programs_of_agents(console: Client, now: datetime) -> None:
+    make_worker(
+        now=now,
+        programs={
+            "claude": {
+                "version": "2.1.300",
+                "path": "/opt/claude",
+                "remark": "It is older than <tried>.",
+            },
+            "codex": {"missing": "There is no Codex on PATH."},
+        },
+    )
+    page = console.get(reverse("admin:schedules_workerheartbeat_changelist")).content.decode()
+    assert 'title="It is older than &lt;tried&gt;.">claude 2.1.300</span>' in page
+    assert 'title="There is no Codex on PATH.">codex missing</span>' in page
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -135,6 +135,17 @@ def test_a_run_tells_what_happened_and_why(console: Client, now: datetime) -> No
     assert f"run {run.pk}" in console.get(page_of(first)).content.decode()
 
 
+def test_a_cost_that_is_not_known_is_never_shown_as_nothing(console: Client, now: datetime) -> None:
+    run = make_run(make_schedule(now=now, runner="claude"), now=now, status="succeeded", turns=2, cost_source="unknown")
+    session = make_session(run, now=now, status="succeeded", turns=2, cost_source="unknown")
+
+    lists = [reverse(f"admin:schedules_{model}_changelist") for model in ("run", "session")]
+    for url in (*lists, page_of(run), reverse("admin:schedules_session_change", args=(session.pk,))):
+        page = console.get(url).content.decode()
+        assert "not known" in page, url
+        assert "$0" not in page, url
+
+
 def test_a_run_page_costs_the_same_queries_whatever_its_sessions(console: Client, now: datetime) -> None:
     small, large = make_run(now=now), make_run(now=now)
     make_session(small, now=now)

@@ -1,5 +1,6 @@
 """The list of schedules and their form."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,7 +51,7 @@ def test_the_list_costs_the_same_queries_whatever_its_length(console: Client, no
 
 
 def test_a_row_tells_status_cadence_next_time_and_outcomes(console: Client, now: datetime, settings: Any) -> None:
-    settings.ROTA_REHEARSE = True
+    settings.ROTA_REHEARSE = None
     schedule = make_schedule(
         "daily-briefing", now=now, runner="claude", cron="30 7 * * *", time_zone="Europe/Paris", model="haiku"
     )
@@ -168,6 +169,9 @@ def test_a_schedule_can_be_added_paused(console: Client) -> None:
     assert (schedule.status, schedule.due_at) == (Schedule.Status.PAUSED, None)
 
 
+_FUNCTION = {"runner": "function", "function": "todo-report", "prompt": "", "model": ""}
+
+
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
@@ -176,7 +180,6 @@ def test_a_schedule_can_be_added_paused(console: Client) -> None:
         ("prompt", {"runner": "claude", "prompt": ""}),
         ("prompt", {"runner": "claude", "prompt": "See {{ nothing }}"}),
         ("prompt", {"runner": "claude", "prompt": "See {{ var.tone }}"}),
-        ("prompt", {"runner": "script", "argv": "true", "prompt": "Hello"}),
         ("argv", {"runner": "script", "argv": "", "prompt": ""}),
         ("function", {"runner": "function", "function": "", "prompt": ""}),
         ("runner", {"runner": "abacus"}),
@@ -194,8 +197,18 @@ def test_a_schedule_can_be_added_paused(console: Client) -> None:
         ("environment", {"environment": "NO EQUALS"}),
         ("environment", {"environment": "1A=x"}),
         ("variables", {"variables": "a-b=x"}),
-        ("arguments", {"arguments": "{not json"}),
-        ("arguments", {"arguments": "[1]"}),
+        ("arguments", {**_FUNCTION, "arguments": "{not json"}),
+        ("arguments", {**_FUNCTION, "arguments": "[1]"}),
+        ("mcp_servers", {"mcp_servers": "{not json"}),
+        ("mcp_servers", {"mcp_servers": '{"forge": {"comand": "x"}}'}),
+        ("mcp_servers", {"mcp_servers": '{"forge": {"command": "x", "env": {"TOKEN": "${TOKEN}"}}}'}),
+        ("mcp_servers", {"mcp_servers": '["a\\u0000b"]'}),
+        ("json_schema", {"json_schema": '{"type": "text"}'}),
+        ("json_schema", {"json_schema": "[1]"}),
+        ("agents", {"agents": '{"reviewer": {}}'}),
+        ("plugins", {"plugins": "tools/reviewer"}),
+        ("plugins", {"plugins": "/opt/reviewer"}),
+        ("effort", {"effort": "mad"}),
         ("rehearsal_script", {"rehearsal_script": "{}"}),
         ("repositories", {"target": "codebase"}),
         ("ends_at", {"starts_at": "2030-01-02 10:00", "ends_at": "2030-01-02 09:00"}),
@@ -321,10 +334,108 @@ def test_the_page_previews_ten_times_in_the_zone_of_the_schedule(console: Client
 def test_what_only_agents_have_is_marked_for_the_page_s_script(console: Client) -> None:
     page = console.get(ADD).content.decode()
 
-    assert re.search(r'name="model"[^>]*data-rota-when="kind=agent"', page)
-    assert re.search(r'name="argv"[^>]*data-rota-when="kind=script"', page)
-    assert re.search(r'name="function"[^>]*data-rota-when="kind=function"', page)
-    assert "&quot;claude&quot;: &quot;agent&quot;" in page
+    assert re.search(r'name="prompt"[^>]*data-rota-when="runner=claude,codex"', page)
+    assert re.search(r'name="model"[^>]*data-rota-when="runner=claude,codex"', page)
+    assert re.search(r'name="max_turns"[^>]*data-rota-when="runner=claude"', page)
+    assert re.search(r'name="argv"[^>]*data-rota-when="runner=script"', page)
+    assert re.search(r'name="function"[^>]*data-rota-when="runner=function"', page)
+    assert re.search(r'name="setting_sources"[^>]*data-rota-choices="[^"]*codex&quot;: \[&quot;project&quot;\]', page)
+    assert re.search(r'name="model"[^>]*data-rota-suggestions="[^"]*gpt-', page)
+
+
+def test_of_a_runner_that_is_gone_all_fields_are_shown(now: datetime, db: None) -> None:
+    form = ScheduleForm(instance=Schedule(runner="abacus"))
+
+    assert form.fields["argv"].widget.attrs["data-rota-when"] == "runner=script,abacus"
+    assert form.fields["prompt"].widget.attrs["data-rota-when"] == "runner=claude,codex,abacus"
+
+
+# Another runner
+
+
+def test_what_a_runner_does_not_take_is_emptied_and_told(console: Client, now: datetime) -> None:
+    schedule = make_schedule(
+        now=now,
+        runner="claude",
+        prompt="Hello.",
+        model="haiku",
+        allowed_tools=["Read"],
+        permission_mode="plan",
+        max_turns=5,
+        persistence="resume",
+        json_schema={"type": "object"},
+        variables={"tone": "dry"},
+    )
+
+    response = submit(console, page_of(schedule), runner="script", argv="true")
+
+    schedule.refresh_from_db()
+    assert response.status_code == 302
+    assert (schedule.runner, schedule.argv, schedule.variables) == ("script", ["true"], {"tone": "dry"})
+    assert (schedule.prompt, schedule.model, schedule.allowed_tools, schedule.max_turns) == ("", "", [], None)
+    assert (schedule.permission_mode, schedule.persistence, schedule.json_schema) == ("dontAsk", "fresh", {})
+    assert told(console, response) == [
+        "Emptied, for the runner script takes none: Prompt, Conversation, Model, Permission mode, Allowed tools, "
+        "Max turns, Result schema."
+    ]
+
+
+def test_of_its_choices_those_that_another_agent_knows_are_kept(console: Client, now: datetime) -> None:
+    schedule = make_schedule(
+        now=now,
+        runner="claude",
+        prompt="Hello.",
+        model="haiku",
+        effort="max",
+        setting_sources=["user", "project"],
+        max_budget_usd="0.50",
+    )
+
+    response = submit(console, page_of(schedule), runner="codex", model="gpt-6-luna")
+
+    schedule.refresh_from_db()
+    assert (schedule.runner, schedule.effort, schedule.setting_sources) == ("codex", "", ["project"])
+    assert (schedule.prompt, schedule.max_budget_usd) == ("Hello.", None)
+    assert [message for message in told(console, response) if message.startswith("Emptied")] == [
+        "Emptied, for the runner codex takes none: Effort, Money limit (USD), Setting sources."
+    ]
+
+
+def test_what_is_written_in_a_field_that_nobody_sees_is_no_obstacle(db: None) -> None:
+    form = ScheduleForm(written(arguments="{not json", argv="a\nb"))
+
+    assert form.is_valid(), form.errors
+    assert form.emptied == ["argv", "arguments"]
+
+
+def test_what_an_agent_is_given_is_kept_as_it_is_written(console: Client) -> None:
+    server = {"forge": {"command": "forge-mcp", "env": {"TOKEN": "${TOKEN}"}}}
+    schema = {"type": "object", "properties": {"verdict": {"enum": ["fine", "broken"]}}}
+    submit(
+        console,
+        ADD,
+        name="new",
+        runner="claude",
+        prompt="Hello",
+        model="haiku",
+        effort="high",
+        agents='{"reviewer": {"description": "Reviews", "prompt": "You review."}}',
+        setting_sources=["project"],
+        plugins="tools/one\ntools/two",
+        environment="TOKEN=made-up",
+        mcp_servers=json.dumps(server),
+        json_schema=json.dumps(schema),
+    )
+
+    schedule = Schedule.objects.get(name="new")
+    assert (schedule.mcp_servers, schedule.json_schema, schedule.effort) == (server, schema, "high")
+    assert (schedule.plugins, list(schedule.agents)) == (["tools/one", "tools/two"], ["reviewer"])
+    options = schedule.snapshot()["options"]
+    assert {**options, "mcp_servers": server, "json_schema": schema, "plugins": schedule.plugins} == options
+
+
+def told(console: Client, response: Any) -> list[str]:
+    return [str(message) for message in console.get(response.url).context["messages"] if message.level_tag == "warning"]
 
 
 def test_a_runner_that_is_gone_stays_on_show_with_its_problem(console: Client, now: datetime) -> None:

@@ -70,6 +70,7 @@ def test_a_session_tells_all_there_is_to_know(console: Client, now: datetime) ->
         resumed_from=earlier,
         prompt="What changed?",
         result="All **good**.",
+        structured={"verdict": "fine & <b>well</b>"},
         turns=6,
         input_tokens=12_400,
         cost_usd="0.034",
@@ -88,12 +89,26 @@ def test_a_session_tells_all_there_is_to_know(console: Client, now: datetime) ->
     for part in (
         *("Non-zero exit code.", "It ended with 3.", "issue/12", "sessions@host-1", "4242", "claude-haiku-4-5"),
         *("asked for haiku", "2.1.327", "Bash(rm -rf /)", "What changed?", "<strong>good</strong>", "12.4k", "$0.03"),
+        *("Structured result", "fine &amp; &lt;b&gt;well&lt;/b&gt;"),
         *("rota/nightly/1-1", "4f2a9c0d1e2f", "rota-line-removed", "rota-line-added", "2026/1-1", "shop"),
         reverse("admin:django_celery_results_taskresult_change", args=(task.pk,)),
         reverse("admin:schedules_run_retry", args=(run.pk,)),
         page_of(earlier),
     ):
         assert part in page, part
+
+
+def test_a_session_that_is_well_says_what_is_to_be_known_of_it(console: Client, now: datetime) -> None:
+    session = make_session(
+        now=now,
+        status="succeeded",
+        message="It begins a new conversation: that of session 3 is damaged.",
+        program_version="2.1.330",
+        program_before="2.1.327",
+    )
+    page = console.get(page_of(session)).content.decode()
+    assert "that of session 3 is damaged" in page
+    assert "2.1.327 → 2.1.330" in page
 
 
 def test_a_session_page_costs_the_same_queries_whatever_its_transcript(console: Client, now: datetime) -> None:

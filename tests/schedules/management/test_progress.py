@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from schedules.management.following import Picture
 from schedules.management.progress import progress
 from schedules.management.streams import Stream
 from schedules.models import Repository, Run, Schedule, Session
+from schedules.waiting import Waiting
 
 NOW = datetime(2027, 3, 1, 8, 0, tzinfo=UTC)
 
@@ -124,4 +126,21 @@ def test_without_a_terminal_only_changes_are_told() -> None:
         "run 7 shop issue/1: running, 0 s: Read",
         "No worker (giving up in 15 s)",
         f"run 7 shop issue/1: running, 0 s: {'x' * 200}",
+    ]
+
+
+def test_a_session_that_is_queued_tells_what_it_waits_for() -> None:
+    seen = picture("")
+    seen.sessions[0].status, seen.sessions[0].claimed_at = "queued", None
+    full = Waiting(why="pool deploys: 2 of 2 places taken", place=1, of=4)
+    at_once = Waiting(why="it was handed to the workers", is_at_once=True)
+    out = io.StringIO()
+
+    with progress(Stream(OutputWrapper(out)), title="briefing", colour=None) as display:
+        for waits in (full, full, at_once):
+            display.show(replace(seen, waits={1: waits}), note="", now=NOW)
+
+    assert out.getvalue().splitlines() == [
+        "run 7 shop issue/1: queued, 0 s: Waits: pool deploys: 2 of 2 places taken. It is 1 of 4 that wait.",
+        "run 7 shop issue/1: queued, 0 s",
     ]

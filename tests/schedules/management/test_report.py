@@ -12,6 +12,7 @@ from schedules.management.rehearsing import report_lines
 from schedules.management.report import as_object, branch_line, effort, elapsed, exit_code, run_line
 from schedules.models import Repository, Run, Schedule, Session
 from schedules.readiness import report_of
+from schedules.waiting import Waiting
 from tests.schedules.factories import make_event, make_run, make_schedule, make_session
 
 NOW = datetime(2027, 3, 1, 8, 0, tzinfo=UTC)
@@ -69,7 +70,9 @@ def test_runs_that_were_deleted_meanwhile_are_no_success() -> None:
 def test_the_object_is_json_with_numbers_and_instants() -> None:
     times: dict[str, Any] = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=34)}
     run = a_run("succeeded", "ok", cost_usd=Decimal("0.021300"), turns=5, is_rehearsal=True, **times)
-    session = a_session(run, "succeeded", result="# Done", model="haiku", item_key="codebase", exit_code=0)
+    session = a_session(
+        run, "succeeded", result="# Done", model="haiku", item_key="codebase", exit_code=0, structured={"n": 1}
+    )
 
     found = json.loads(json.dumps(as_object("look", [run], [session], code=Exit.SUCCEEDED)))
 
@@ -80,6 +83,7 @@ def test_the_object_is_json_with_numbers_and_instants() -> None:
     assert told["started_at"] == "2027-03-01T08:00:00+00:00"
     (result,) = told["sessions"]
     assert (result["item"], result["result"], result["exit_code"]) == ("codebase", "# Done", 0)
+    assert result["structured"] == {"n": 1}
     assert result["started_at"] is None
 
 
@@ -122,20 +126,24 @@ def test_a_time_span_in_words(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "source", "words"),
+    ("cost", "source", "words", "usd"),
     [
-        ("0.04", "reported", "0.0400 USD"),
-        ("0.04", "reckoned", "0.0400 USD reckoned"),
-        ("0", "unknown", "cost not known"),
+        ("0.04", "reported", "0.0400 USD", 0.04),
+        ("0.04", "reckoned", "0.0400 USD reckoned", 0.04),
+        ("0.04", "unknown", "more than 0.0400 USD", 0.04),
+        ("0", "unknown", "cost not known", None),
     ],
 )
-def test_the_cost_of_a_session_says_who_says_so(cost: str, source: str, words: str) -> None:
-    run = a_run("succeeded", "ok")
+def test_the_cost_of_a_session_and_its_run_says_who_says_so(
+    cost: str, source: str, words: str, usd: float | None
+) -> None:
+    run = a_run("succeeded", "ok", cost_usd=Decimal(cost), cost_source=source)
     session = a_session(run, "succeeded", cost_usd=Decimal(cost), cost_source=source)
 
-    assert effort(session) == words
-    (told,) = as_object("look", [run], [session], code=Exit.SUCCEEDED)["runs"][0]["sessions"]
-    assert told["cost_source"] == source
+    (told,) = as_object("look", [run], [session], code=Exit.SUCCEEDED)["runs"]
+    for row, said in ((run, told), (session, told["sessions"][0])):
+        assert effort(row) == words
+        assert (said["cost_usd"], said["cost_source"]) == (usd, source)
 
 
 @pytest.mark.django_db
@@ -157,3 +165,21 @@ def test_the_report_on_a_rehearsal_is_told_to_programs_and_to_people() -> None:
     assert lines[-1] == "Not ready: 1 gap to mend."
     assert any(line.startswith("       → Add Bash(rm *)") for line in lines)
     assert "\x1b" not in "".join(lines)
+
+
+def test_a_session_that_is_still_queued_tells_programs_what_it_waits_for() -> None:
+    run = a_run("queued", "")
+    session = a_session(run, "queued")
+    until = datetime(2027, 1, 4, 10, tzinfo=UTC)
+    waits = {session.pk: Waiting(why="anthropic lets nobody in", place=2, of=3, until=until)}
+
+    (told,) = as_object("look", [run], [session], code=Exit.TIMED_OUT, waits=waits)["runs"]
+
+    assert told["sessions"][0]["waiting"] == {
+        "why": "anthropic lets nobody in",
+        "until": "2027-01-04T10:00:00+00:00",
+        "place": 2,
+        "of": 3,
+    }
+    (told,) = as_object("look", [run], [session], code=Exit.TIMED_OUT)["runs"]
+    assert "waiting" not in told["sessions"][0]

@@ -1,6 +1,7 @@
 """A manifest becomes rows, whole or not at all, and again without a change."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from django.conf import LazySettings
 
 from schedules import steering
 from schedules.manifests import Applied, ManifestError, apply, read
-from schedules.models import Command, Repository, Schedule
-from tests.schedules.factories import make_command, make_repository, make_schedule
+from schedules.models import Command, Repository, Run, Schedule
+from tests.schedules.factories import make_command, make_pool, make_repository, make_schedule
 
 pytestmark = pytest.mark.django_db
 
@@ -236,3 +237,67 @@ def test_a_schedule_for_the_codebase_needs_a_repository(tmp_path: Path) -> None:
     found = refused(tmp_path, TEAM)
 
     assert found == ["team.yaml, line 6, schedules.look.repositories: Choose a repository: the target is the codebase."]
+
+
+POOLED = """\
+schedules:
+  count:
+    runner: script
+    argv: [echo, "1"]
+    pools: [memory, deploys]
+    weight: 3
+    max_run_usd: 4.50
+"""
+
+
+def test_a_schedule_names_its_pools_weight_and_money(tmp_path: Path) -> None:
+    make_pool("memory", places=8)
+    make_pool("deploys", places=3)
+
+    assert applied(tmp_path, POOLED).created == ["schedule count"]
+    assert applied(tmp_path, POOLED).unchanged == ["schedule count"]
+    schedule = Schedule.objects.get()
+    assert {pool.name for pool in schedule.pools.all()} == {"memory", "deploys"}
+    assert (schedule.weight, schedule.max_run_usd) == (3, Decimal("4.50"))
+
+    assert applied(tmp_path, POOLED.replace("[memory, deploys]", "[memory]")).updated == ["schedule count"]
+    assert [pool.name for pool in schedule.pools.all()] == ["memory"]
+
+
+def test_a_pool_that_is_not_there_or_too_narrow_is_refused(tmp_path: Path) -> None:
+    make_pool("memory", places=2)
+    place = "team.yaml, line 5, schedules.count.pools"
+    assert refused(tmp_path, POOLED) == [f"{place}: There is no pool “deploys”. Register it first."]
+    assert refused(tmp_path, POOLED.replace(", deploys", "")) == [
+        f"{place}: A session takes 3 places, more than there are in all: memory (2)."
+    ]
+
+
+ONCE = """\
+schedules:
+  once:
+    runner: script
+    argv: [echo, hello]
+    at: 2999-01-04T09:00+01:00
+    max_runs: 1
+"""
+
+
+def test_a_time_of_its_own_is_taken_over_and_one_that_is_past_is_refused(tmp_path: Path) -> None:
+    applied(tmp_path, ONCE, make_repository())
+    schedule = Schedule.objects.get()
+    assert schedule.at is not None
+    assert (schedule.due_at, schedule.max_runs) == (schedule.at, 1)
+
+    with pytest.raises(ManifestError, match=r"line 5, schedules.late.at: This time is past"):
+        applied(tmp_path, ONCE.replace("2999", "2020").replace("once", "late"), make_repository())
+    Schedule.objects.update(at=NOW - timedelta(days=1))
+    assert applied(tmp_path, ONCE, make_repository(), now=NOW).updated == ["schedule once"]
+
+
+def test_a_new_time_in_the_file_runs_what_is_due_by_the_old_one_first(tmp_path: Path, shop: Repository) -> None:
+    applied(tmp_path, TEAM, shop)
+
+    applied(tmp_path, TEAM.replace("0 9", "0 7"), shop, now=LATER)
+
+    assert Run.objects.get().scheduled_for == NOW.replace(hour=9)

@@ -34,6 +34,9 @@ schedules:
     tolerate_denied: true
     environment: {DAYS: 7, ON: on, VERSION: 1.10}
     variables: {tone: brief}
+    plugins: [tools/reviewer]
+    mcp_servers: {forge: {command: forge-mcp, args: [-v], env: {TOKEN: "${TOKEN}"}}}
+    json_schema: {type: object, properties: {n: {type: integer, minimum: 1}}, additionalProperties: false}
   count:
     runner: script
     argv: [head, -n, 5]
@@ -76,6 +79,13 @@ def test_values_have_the_types_of_the_models_fields(tmp_path: Path) -> None:
         "tolerate_denied": True,
         "environment": {"DAYS": "7", "ON": "on", "VERSION": "1.10"},
         "variables": {"tone": "brief"},
+        "plugins": ["tools/reviewer"],
+        "mcp_servers": {"forge": {"command": "forge-mcp", "args": ["-v"], "env": {"TOKEN": "${TOKEN}"}}},
+        "json_schema": {
+            "type": "object",
+            "properties": {"n": {"type": "integer", "minimum": 1}},
+            "additionalProperties": False,
+        },
     }
     assert count.values["argv"] == ["head", "-n", "5"]
     assert count.values["arguments"] == {

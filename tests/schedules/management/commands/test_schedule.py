@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError
 
 from schedules import steering
-from schedules.models import Schedule
+from schedules.models import Run, Schedule
 from tests.schedules.factories import make_command, make_repository, make_run, make_schedule
 from tests.schedules.management.running import Ended, run
 
@@ -206,3 +206,58 @@ def test_a_time_that_passed_is_overdue() -> None:
     Schedule.objects.filter(pk=made.pk).update(next_run_at=moment, due_at=moment)
 
     assert "(overdue)" in row_of("late", schedule("list"))
+
+
+def test_a_time_of_its_own_and_a_number_of_runs_are_told() -> None:
+    at = datetime(2999, 1, 4, 9, tzinfo=UTC)
+    make_schedule("once", now=NOW, cron="", at=at)
+    make_schedule("thrice", now=NOW, max_runs=3, fired_count=1)
+
+    assert "once, Fri 2999-01-04 09:00 UTC" in schedule("show", "once").out
+    assert len(schedule("next", "once").out.splitlines()) == 1
+    shown = schedule("show", "thrice").out
+    assert "1 of 3" in shown
+    assert "3 times" in shown
+    assert len(schedule("next", "thrice").out.splitlines()) == 2
+    told = {row["name"]: row for row in json.loads(schedule("list", "--json").out)}
+    assert (told["once"]["at"], told["thrice"]["max_runs"]) == (at.isoformat(), 3)
+
+
+def test_one_that_can_not_be_read_can_not_be_resumed_and_says_why(briefing: Schedule) -> None:
+    Schedule.objects.filter(pk=briefing.pk).update(status="broken", cron="61 * * * *", next_run_at=None, due_at=None)
+    ended = schedule("resume", "briefing")
+    assert ended.code == 4
+    assert "briefing can't be resumed" in ended.err
+    assert "broken" in row_of("briefing", schedule("list"))
+
+
+def test_a_backfill_is_listed_first_and_done_with_yes() -> None:
+    make_schedule("daily", now=NOW, repositories=[make_repository("shop")])
+    span = ("--from", f"{NOW - timedelta(days=3):%Y-%m-%d %H:%M}", "--to", f"{NOW:%Y-%m-%d %H:%M}")
+
+    listed = schedule("backfill", "daily", *span)
+
+    assert listed.code == 0
+    assert [line.split()[2:] for line in listed.out.splitlines()] == [["09:00", "UTC", "shop"]] * 3
+    assert "Nothing was done: add --yes." in listed.err
+    assert not Run.objects.exists()
+    done = schedule("backfill", "daily", *span, "--yes", "--repository", "shop")
+    assert done.out == listed.out
+    assert "3 runs are queued" in done.err
+    assert Run.objects.filter(trigger="backfill").count() == 3
+    assert "3 succeeded or are open already" in schedule("backfill", "daily", *span).err
+    assert schedule("cancel-backfill", "daily").err == "3 runs are cancelled.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--from", "then"), 2, "is not a time"),
+        (("--from", "2999-01-01"), 4, "has not begun"),
+        (("--from", "2026-01-01", "--repository", "shpo"), 2, "It has: shop"),
+    ],
+)
+def test_what_can_not_be_filled_in_is_refused(arguments: tuple[str, ...], code: int, words: str) -> None:
+    make_schedule("daily", now=NOW, repositories=[make_repository("shop")])
+    ended = schedule("backfill", "daily", *arguments)
+    assert (ended.code, words in ended.err) == (code, True), ended

@@ -1,0 +1,111 @@
+"""Thousands of rows in one statement, made and changed by the database: no row is an object of Python.
+
+What an object of a model costs, and `bulk_create` and `bulk_update` of many, is some ten times what SQLite or
+PostgreSQL need for the row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import BooleanField, Expression, F, Field, Func, Model, QuerySet, UUIDField, Value
+
+
+class RandomUUID(Func):
+    """A UUID of version 4, another one in each row."""
+
+    template = "GEN_RANDOM_UUID()"
+    output_field = UUIDField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = (
+            "LOWER(HEX(RANDOMBLOB(6)) || '4' || SUBSTR(HEX(RANDOMBLOB(2)), 2) "
+            "|| 'A' || SUBSTR(HEX(RANDOMBLOB(2)), 2) || HEX(RANDOMBLOB(6)))"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
+class Among(Func):
+    """Whether a column is one of these ids: thousands as one value, where Django spends on each as on a whole row."""
+
+    output_field = BooleanField()
+
+    def __init__(self, column: str, ids: Collection[int]) -> None:
+        given = list(ids) if connection.vendor == "postgresql" else json.dumps(list(ids))
+        super().__init__(F(column), Value(given))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="%(expressions)s::bigint[])", arg_joiner=" = ANY(", **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template, joiner = "%(expressions)s))", " IN (SELECT value FROM JSON_EACH("
+        return self.as_sql(compiler, connection, template=template, arg_joiner=joiner, **context)
+
+
+def insert_selected(like: Model, source: QuerySet[Any], columns: Mapping[str, Expression | F]) -> list[int]:
+    """A row for each one of `source`; returns their ids.
+
+    `columns` says which columns come of the row of `source`. Every other one is as in `like`, which is not saved.
+    """
+    fields = {field.attname: field for field in like._meta.concrete_fields if not field.primary_key}
+    found = source.annotate(**{f"made_{name}": of for name, of in columns.items()})
+    made = found.values_list(*(f"made_{name}" for name in columns))
+    sql, params = made.query.get_compiler(connection=connection).as_sql()
+    same = [field for name, field in fields.items() if name not in columns]
+    values = [field.get_db_prep_save(field.pre_save(like, True), connection) for field in same]
+    into = ", ".join(map(_column, (*(fields[name] for name in columns), *same)))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {_table(type(like))} ({into}) "
+            f"SELECT made.*{', %s' * len(same)} FROM ({sql}) made RETURNING {_column(_key(type(like)))}",
+            [*values, *params],
+        )
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def prepared(model: type[Model], columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+    """The values as the database takes them, for `update_each`: to be made once where they are those of many rows."""
+    fields = _fields(model, columns)
+    return tuple(field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True))
+
+
+def update_each(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Set the columns of each row to values of its own. `rows`: the id, and the values as `prepared` makes them."""
+    if not rows:
+        return
+    key, fields = _key(model), _fields(model, columns)
+    table, key_column = _table(model), _column(key)
+    with connection.cursor() as cursor:
+        if connection.vendor != "postgresql":
+            changes = ", ".join(f"{_column(field)} = %s" for field in fields)
+            each = [(*values, pk) for pk, *values in rows]
+            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {key_column} = %s", each)
+            return
+        changes = ", ".join(f"{_column(field)} = given.{_column(field)}" for field in fields)
+        names = ", ".join(map(_column, (key, *fields)))
+        arrays = ", ".join(f"%s::{field.rel_db_type(connection)}[]" for field in (key, *fields))
+        cursor.execute(
+            f"UPDATE {table} SET {changes} FROM UNNEST({arrays}) AS given ({names}) "
+            f"WHERE {table}.{key_column} = given.{key_column}",
+            [list(values) for values in zip(*rows, strict=True)],
+        )
+
+
+def _fields(model: type[Model], columns: Sequence[str]) -> list[Field[Any, Any]]:
+    by_name = {field.attname: field for field in model._meta.concrete_fields}
+    return [by_name[name] for name in columns]
+
+
+def _key(model: type[Model]) -> Field[Any, Any]:
+    return next(field for field in model._meta.concrete_fields if field.primary_key)
+
+
+def _table(model: type[Model]) -> str:
+    return connection.ops.quote_name(model._meta.db_table)
+
+
+def _column(field: Field[Any, Any]) -> str:
+    return connection.ops.quote_name(str(field.column))

@@ -1,0 +1,256 @@
+"""The most of what is due is on time and meets nothing: it is recorded by the database itself, in a few statements.
+
+Which due times those are is said by the same functions as for all others, asked once for all schedules that are alike.
+What is late, halted, short of money, not allowed where it is, or has a run that is still open, is left to `firing`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import Case, F, Min, TextField, Value, When
+from django.db.models.functions import Cast, JSONArray
+
+from schedules import budgets, bulk, halts
+from schedules.models import Repository, Run, Schedule
+from schedules.models.schedule import ScheduleQuerySet
+from schedules.models.snapshot import snapshot_expression
+from schedules.new_runs import new_run, new_session, refusal
+from schedules.occasions import occasions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """`left`: those that are due and whose due time is not recorded here. `more`: there may be others."""
+
+    schedules: int = 0
+    runs: int = 0
+    left: Sequence[int] = ()
+    more: bool = False
+
+
+def record(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Recorded:
+    """Record what is plain among the first `limit` of those that are due, and move these on."""
+    first = list(due.order_by("due_at").values_list("pk", flat=True)[:limit])
+    if not first:
+        return Recorded()
+    among = due.filter(bulk.Among("pk", first))
+    moves = _Moves.reckoned(among, now)  # which may take long: before the rows are held
+    with transaction.atomic():
+        # In one order, whoever fires: else two would wait for each other.
+        held = _read(among.order_by("pk").select_for_update())
+        plain = _unhindered([row for row in held if row.timing in moves.known], moves, now)
+        runs = sum(_write(alike, now) for alike in plain)
+        going = [row for alike in plain for row in alike.rows]
+        moved = [(row.pk, row.fired_count + 1, *moves.known[row.timing].values) for row in going]
+        bulk.update_each(Schedule, ("fired_count", *_MOVED), moved)
+    recorded = {row.pk for row in going}
+    return Recorded(
+        schedules=len(going),
+        runs=runs,
+        left=[row.pk for row in held if row.pk not in recorded],
+        more=len(first) == limit,
+    )
+
+
+# --- What is read of each ---------------------------------------------------------------------------------------------
+
+# Those that are equal in it move on alike.
+_TIMING = (
+    *("cron", "at", "time_zone", "starts_at", "ends_at", "max_runs", "jitter", "catch_up", "timeout"),
+    *("next_run_at", "due_at", "overdue_at"),
+)
+# What a run and its session have of their schedule, beside what the database copies.
+_KIND = ("runner", "target", "max_budget_usd", "max_run_usd", "secrets")
+
+
+class _Row(NamedTuple):
+    """What is read of each schedule, and no more. `kind` and `timing`: texts, equal for those that are alike in it."""
+
+    pk: int
+    overlap: str
+    fired_count: int
+    kind: str
+    timing: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Schedules that differ in nothing but what the database copies, and one of them for all."""
+
+    one: Schedule
+    rows: list[_Row]
+
+    def asking(self, row: _Row) -> Schedule:
+        """One of its schedules, as far as a budget asks for it."""
+        asking = copy(self.one)
+        asking.pk = row.pk
+        return asking
+
+
+def _read(schedules: ScheduleQuerySet) -> list[_Row]:
+    rows = schedules.annotate(kind=_text_of(_KIND), timing=_timing())
+    return list(map(_Row._make, rows.values_list(*_Row._fields)))
+
+
+def _timing() -> Cast:
+    # How often it ran counts where there is a limit to that, and its name where it decides about its jitter.
+    counts = Case(When(max_runs__isnull=False, then="fired_count"))
+    named = Case(When(jitter__gt=timedelta(), then="name"), default=Value(""))
+    return _text_of((*_TIMING, counts, named))
+
+
+def _text_of(columns: Sequence[Any]) -> Cast:
+    return Cast(JSONArray(*columns), TextField())
+
+
+# --- What is plain ----------------------------------------------------------------------------------------------------
+
+
+def _unhindered(rows: Sequence[_Row], moves: _Moves, now: datetime) -> list[_Kind]:
+    """Those that nothing around them keeps from running now."""
+    pks = [row.pk for row in rows]
+    open_runs = Run.objects.open().filter(bulk.Among("schedule", pks)).exclude(trigger=Run.Trigger.BACKFILL)
+    busy = set(open_runs.values_list("schedule_id", flat=True))
+    places = _Places.read(pks)
+    halted = halts.Halts.read(since=moves.earliest or now, now=now)
+    money = budgets.refusals(now=now)
+    has_budgets = any(True for _ in money.ledger.accounts())
+    kinds = _by_kind(rows)
+    for kind in kinds:
+        kind.rows[:] = [
+            row
+            for row in kind.rows
+            if not (row.pk in busy and row.overlap != Schedule.Overlap.ALLOW)
+            and not halted.refusal(row.pk, moves.known[row.timing].due_at, now)
+            and not places.refuse(row.pk, kind.one)
+            and not (has_budgets and any(money.refusal(kind.asking(row), place) for place in places.of(row.pk)))
+        ]
+    return [kind for kind in kinds if kind.rows]
+
+
+def _by_kind(rows: Sequence[_Row]) -> list[_Kind]:
+    kinds: dict[str, list[_Row]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row)
+    ones = Schedule.objects.select_related("command").in_bulk([alike[0].pk for alike in kinds.values()])
+    return [_Kind(ones[alike[0].pk], alike) for alike in kinds.values()]
+
+
+@dataclass(slots=True)
+class _Places:
+    """The repositories of the schedules that have some, and what is known of who may not run where."""
+
+    links: dict[int, list[int]] = field(default_factory=dict)
+    repositories: dict[int, Repository] = field(default_factory=dict)
+    refused: dict[tuple[str, int | None], bool] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, schedules: Collection[int]) -> _Places:
+        places = cls()
+        links = Schedule.repositories.through.objects.filter(bulk.Among("schedule", schedules))
+        for schedule, repository in links.values_list("schedule_id", "repository_id"):
+            places.links.setdefault(schedule, []).append(repository)
+        places.repositories = Repository.objects.in_bulk({pk for pks in places.links.values() for pk in pks})
+        return places
+
+    def of(self, schedule: int) -> list[Repository | None]:
+        return [self.repositories[pk] for pk in self.links.get(schedule, ())] or [None]
+
+    def refuse(self, schedule: int, alike: Schedule) -> bool:
+        return any(self._refuses(alike.target, place) for place in self.links.get(schedule, (None,)))
+
+    def _refuses(self, target: str, place: int | None) -> bool:
+        if (target, place) not in self.refused:
+            repository = None if place is None else self.repositories[place]
+            self.refused[target, place] = refusal(Schedule(target=target), repository, ()) is not None
+        return self.refused[target, place]
+
+
+_MOVED = ("next_run_at", "due_at", "overdue_at")
+
+
+class _Move(NamedTuple):
+    """When a due time was due, and the values of _MOVED after it, as the database takes them."""
+
+    due_at: datetime
+    values: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class _Moves:
+    """Where schedules move on to, by their timing. One that is not `known` has not one nominal time that runs now."""
+
+    known: dict[str, _Move] = field(default_factory=dict)
+    earliest: datetime | None = None  # of the nominal times
+
+    @classmethod
+    def reckoned(cls, schedules: ScheduleQuerySet, now: datetime) -> _Moves:
+        """Each timing once, however many schedules have it."""
+        moves = cls()
+        # The row of any of them will do: what they do not share does not decide.
+        ones = schedules.order_by().values(timing=_timing()).annotate(one=Min("pk")).values("one")
+        found = Schedule.objects.filter(pk__in=ones).order_by().annotate(timing=_timing())
+        for schedule in found.only("name", "fired_count", *_TIMING):
+            nominal, timing = schedule.next_run_at, str(vars(schedule)["timing"])
+            if nominal and (move := _move(schedule, now)):
+                moves.known[timing] = move
+                moves.earliest = min(moves.earliest or nominal, nominal)
+        return moves
+
+
+def _move(schedule: Schedule, now: datetime) -> _Move | None:
+    nominal = schedule.next_run_at
+    try:
+        found = occasions(schedule, now)
+        if found.missed or nominal is None or found.run_for != nominal:
+            return None
+        due_at = schedule.due_for(nominal)
+        schedule.move_on(found.following, queued=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is: who takes what is left tells of it
+        logger.debug("%s is left: %s", schedule.name, error)
+        return None
+    return _Move(due_at, bulk.prepared(Schedule, _MOVED, [getattr(schedule, name) for name in _MOVED]))
+
+
+# --- What is written --------------------------------------------------------------------------------------------------
+
+
+def _write(kind: _Kind, now: datetime) -> int:
+    """The runs and sessions of schedules that are of one kind; what else differs, the database reads of their rows."""
+    one, schedules = kind.one, [row.pk for row in kind.rows]
+    run = new_run(one, None, scheduled_for=now, now=now)
+    session = new_session(run)
+    runs = bulk.insert_selected(
+        run,
+        Schedule.objects.filter(bulk.Among("pk", schedules)).order_by("pk", "repositories__slug"),
+        {
+            "schedule_id": F("pk"),
+            "repository_id": F("repositories"),
+            "scheduled_for": F("next_run_at"),
+            "snapshot": snapshot_expression(),
+            "variables": F("variables"),
+            "overlap": F("overlap"),
+        },
+    )
+    bulk.insert_selected(
+        session,
+        Run.objects.filter(bulk.Among("pk", runs)).order_by("pk"),
+        {
+            "run_id": F("pk"),
+            "schedule_id": F("schedule_id"),
+            "repository_id": F("repository_id"),
+            "priority": F("schedule__priority"),
+            "model_asked": F("schedule__model"),
+            "agent_session_id": bulk.RandomUUID(),
+        },
+    )
+    return len(runs)

@@ -1,0 +1,159 @@
+"""Freeze windows, and the stop of everything."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from schedules import halts
+from schedules.firing import Refused, fire_due, trigger
+from schedules.limits import admit
+from schedules.models import Freeze, Run, Session, Stop
+from schedules.stopping import StoppedAlready, freeze, lift, stop, thaw
+from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
+
+pytestmark = pytest.mark.django_db
+
+NINE = datetime(2027, 1, 4, 9, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def test_while_all_is_stopped_a_due_time_is_skipped_and_says_who_and_why() -> None:
+    make_schedule(now=NINE - HOUR)
+    stop(by="ada", reason="bad model", now=NINE - MINUTE)
+
+    fire_due(now=NINE)
+
+    run = Run.objects.get()
+    assert (run.status, run.reason, run.sessions.count()) == ("skipped", "stopped", 0)
+    assert "stopped by ada" in run.message
+    assert "bad model" in run.message
+    assert "until somebody lifts it" in run.message
+
+
+def test_a_stop_holds_also_when_the_clock_was_turned_back_since() -> None:
+    make_schedule(now=NINE - HOUR)
+    stop(by="ada", reason="bad model", now=NINE + DAY)
+    fire_due(now=NINE)
+    assert Run.objects.get().reason == "stopped"
+
+
+def test_by_hand_it_is_refused_with_the_same_sentence() -> None:
+    schedule = make_schedule(now=NINE - HOUR)
+    stop(by="ada", reason="bad model", now=NINE - MINUTE)
+
+    with pytest.raises(Refused, match=r"stopped by ada .* until somebody lifts it: bad model") as refused:
+        trigger(schedule, now=NINE)
+
+    assert refused.value.reason == "stopped"
+    assert not Run.objects.exists()
+
+
+def test_what_waits_is_neither_admitted_nor_claimed_until_it_is_lifted() -> None:
+    worker = make_worker(now=NINE)
+    waiting = make_session(make_run(now=NINE), now=NINE)
+    admitted = make_session(make_run(now=NINE), now=NINE, admitted_at=NINE)
+    stop(by="ada", reason="x", now=NINE)
+
+    assert admit(now=NINE) == []
+    assert not Session.objects.claim(admitted.pk, worker=worker, task_id="", now=NINE)
+
+    assert lift(by="bob", reason="fixed", now=NINE)
+    assert not lift(by="bob", now=NINE)
+    assert Session.objects.claim(admitted.pk, worker=worker, task_id="", now=NINE)
+    assert admit(now=NINE) == [waiting.pk]
+    assert Stop.objects.values_list("lifted_by", "lift_reason").get() == ("bob", "fixed")
+
+
+def test_what_runs_goes_on_or_is_cancelled_with_it() -> None:
+    running = make_session(now=NINE, status="running")
+    stop(by="ada", reason="x", now=NINE)
+    running.refresh_from_db()
+    assert running.cancel_requested_by == ""
+
+    lift(by="ada", now=NINE)
+    assert stop(by="ada", reason="y", cancel_running=True, now=NINE) == 1
+    running.refresh_from_db()
+    assert running.cancel_requested_by == "ada"
+
+
+def test_a_second_stop_is_refused_with_the_first_one() -> None:
+    stop(by="ada", reason="bad model", now=NINE)
+    with pytest.raises(StoppedAlready, match=r"by ada .* bad model"):
+        stop(by="bob", reason="me too", now=NINE)
+    assert Stop.objects.count() == 1
+
+
+def test_a_time_that_was_due_while_all_was_stopped_is_skipped_also_when_beat_comes_late() -> None:
+    make_schedule(now=NINE - HOUR)
+    stop(by="ada", reason="x", now=NINE - MINUTE)
+    lift(by="bob", now=NINE + MINUTE)
+
+    fire_due(now=NINE + 5 * MINUTE)
+
+    run = Run.objects.get()
+    assert (run.status, run.reason) == ("skipped", "stopped")
+    assert "until bob lifted it" in run.message
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_freeze_skips_what_it_names_or_all(named: bool) -> None:
+    frozen, other = make_schedule(now=NINE - HOUR), make_schedule(now=NINE - HOUR)
+    freeze(
+        starts_at=NINE,
+        ends_at=NINE + HOUR,
+        reason="release",
+        schedules=[frozen] if named else [],
+        by="ada",
+    )
+
+    fire_due(now=NINE)
+
+    statuses = dict(Run.objects.values_list("schedule", "status"))
+    assert statuses == {frozen.pk: "skipped", other.pk: "queued" if named else "skipped"}
+    run = Run.objects.get(schedule=frozen)
+    assert run.reason == "frozen"
+    assert "Frozen by ada from 2027-01-04 09:00:00 UTC until 2027-01-04 10:00:00 UTC: release" in run.message
+    with pytest.raises(Refused, match="release"):
+        trigger(frozen, now=NINE)
+
+
+def test_a_freeze_ends_by_itself_and_what_was_queued_before_waited() -> None:
+    worker = make_worker(now=NINE)
+    schedule = make_schedule(now=NINE - HOUR)
+    session = make_session(make_run(schedule, now=NINE), now=NINE, admitted_at=NINE)
+    other = make_session(make_run(now=NINE), now=NINE, admitted_at=NINE)
+    freeze(starts_at=NINE, ends_at=NINE + HOUR, reason="x", schedules=[schedule], by="ada")
+
+    assert not Session.objects.claim(session.pk, worker=worker, task_id="", now=NINE)
+    assert Session.objects.claim(other.pk, worker=worker, task_id="", now=NINE)
+    assert Session.objects.claim(session.pk, worker=worker, task_id="", now=NINE + HOUR)
+
+
+def test_a_freeze_is_ended_early_and_one_to_come_goes_altogether() -> None:
+    now_on = freeze(starts_at=NINE, ends_at=NINE + DAY, reason="x", by="ada")
+    to_come = freeze(starts_at=NINE + DAY, ends_at=NINE + 2 * DAY, reason="y", by="ada")
+
+    assert thaw(now_on.pk, now=NINE + HOUR)
+    assert thaw(to_come.pk, now=NINE + HOUR)
+    assert not thaw(now_on.pk, now=NINE + HOUR)
+
+    assert Freeze.objects.get().ends_at == NINE + HOUR
+
+
+def test_a_freeze_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(ValidationError, match="after the start"):
+        freeze(starts_at=NINE, ends_at=NINE, reason="x", by="ada")
+
+
+def test_they_are_read_in_a_few_queries_however_many_there_are() -> None:
+    schedules = [make_schedule(now=NINE) for _ in range(10)]
+    for schedule in schedules:
+        freeze(starts_at=NINE, ends_at=NINE + HOUR, reason="x", schedules=[schedule], by="ada")
+    with CaptureQueriesContext(connection) as queries:
+        found = halts.Halts.read(since=NINE, now=NINE)
+    assert len(queries) == 3
+    assert all(found.refusal(schedule.pk, NINE) for schedule in schedules)
+    assert found.refusal(0, NINE) is None

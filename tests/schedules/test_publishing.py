@@ -1,0 +1,65 @@
+"""Messages that Celery's worker takes for its own, many in one round trip, and a broker that hangs up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from schedules.publishing import publish
+from schedules.tasks import execute_session
+
+
+def raw(count: int) -> list[dict[str, Any]]:
+    """What lies in the queue, the oldest first."""
+    with redis.Redis(unix_socket_path=str(settings.ROTA_VALKEY_SOCKET)) as client:
+        return [json.loads(text) for text in reversed(client.lrange("sessions", 0, count))]
+
+
+def test_a_message_is_what_celery_itself_would_send(broker: str) -> None:
+    publish(execute_session, [7], queue="sessions")
+    execute_session.apply_async((7,))
+    ours, theirs = raw(2)
+    assert ours["body"] == theirs["body"]
+    assert ours["content-type"] == theirs["content-type"]
+    assert set(ours["properties"]) == set(theirs["properties"])
+    told, expected = ours["headers"], theirs["headers"]
+    unlike = {name for name in expected if told[name] != expected[name]}
+    assert unlike == {"id", "root_id"}
+    assert set(told) == set(expected)
+
+
+def test_many_go_in_their_order_and_each_under_an_id_of_its_own(broker: str) -> None:
+    publish(execute_session, range(2500), queue="sessions")
+    with Connection(broker) as connection:
+        found = connection.SimpleQueue("sessions")
+        messages = [found.get(block=False) for _ in range(2500)]
+    assert [message.payload[0][0] for message in messages] == list(range(2500))
+    assert len({message.headers["id"] for message in messages}) == 2500
+    assert messages[5].properties["correlation_id"] == messages[5].headers["id"]
+    assert messages[5].headers["argsrepr"] == "(5,)"
+
+
+@pytest.mark.usefixtures("frozen_broker")
+def test_a_broker_that_does_not_answer_is_one_error_of_one_kind() -> None:
+    with pytest.raises(OperationalError):
+        publish(execute_session, [1, 2], queue="sessions")
+
+
+def test_a_connection_that_was_cut_is_made_again_or_told(broker: str) -> None:
+    publish(execute_session, [1], queue="sessions")
+    with redis.Redis(unix_socket_path=str(settings.ROTA_VALKEY_SOCKET)) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    for _ in range(3):
+        try:
+            publish(execute_session, [2], queue="sessions")
+            break
+        except OperationalError:
+            continue
+    last = raw(5)[-1]["headers"]
+    assert last["argsrepr"] == "(2,)"

@@ -1,0 +1,125 @@
+"""A clock that is not to be trusted: back by little and by much, forward by hours and by years."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+
+from config.celery import app
+from schedules import steering
+from schedules.beat import Scheduler
+from schedules.firing import fire_due
+from schedules.models import Incident, Run, Schedule, WorkerHeartbeat
+from schedules.replanning import replan_ahead
+from tests.schedules.factories import make_schedule, make_worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NINE = datetime(2027, 1, 4, 9, tzinfo=UTC)
+MINUTE, HOUR, DAY, YEAR = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=365)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    made = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+    yield made
+    connection.close()
+
+
+def test_back_by_five_minutes_nothing_is_fired_twice(scheduler: Scheduler, no_broker: None) -> None:
+    make_schedule(now=NINE - HOUR, cron="* * * * *", overlap="allow")
+    make_schedule(now=NINE - HOUR, overlap="cancel_other")
+
+    at = NINE - 2 * MINUTE
+    while at <= NINE + 3 * MINUTE:
+        scheduler.look(at)
+        at += timedelta(seconds=30)
+    at -= 5 * MINUTE
+    while at <= NINE + 10 * MINUTE:
+        scheduler.look(at)
+        at += timedelta(seconds=30)
+
+    runs = list(Run.objects.filter(status="queued").values_list("schedule", "scheduled_for"))
+    assert len(runs) == len(set(runs)) == 13 + 1
+    assert not Run.objects.filter(status="cancelled").exists()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_back_by_years_the_next_time_is_the_next_time_again(
+    scheduler: Scheduler, no_broker: None, restarted: bool
+) -> None:
+    schedule = make_schedule(now=NINE + 10 * YEAR)
+    off = make_schedule(now=NINE + 10 * YEAR, status="paused")
+    silent = make_worker(now=NINE + 10 * YEAR)
+    scheduler.look(NINE + 10 * YEAR)
+    if restarted:
+        scheduler = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+
+    scheduler.look(NINE - HOUR)
+
+    schedule.refresh_from_db()
+    off.refresh_from_db()
+    silent.refresh_from_db()
+    assert schedule.next_run_at == schedule.due_at == NINE
+    assert off.due_at is None
+    assert silent.last_seen_at == NINE - HOUR
+    scheduler.look(NINE)
+    assert Run.objects.get().scheduled_for == NINE
+
+
+def test_what_waits_for_its_next_time_is_left_alone() -> None:
+    make_schedule(now=NINE)
+    broken = make_schedule(now=NINE)
+    Schedule.objects.filter(pk=broken.pk).update(cron="61 * * * *")
+    assert replan_ahead(now=NINE) == 0
+
+
+def test_forward_by_two_hours_is_an_outage() -> None:
+    make_schedule(now=NINE - HOUR, cron="0 * * * *")
+
+    fire_due(now=NINE + HOUR + MINUTE)
+
+    late, missed = Run.objects.order_by("-scheduled_for")
+    assert (late.status, late.scheduled_for) == ("queued", NINE + HOUR)
+    assert (missed.status, missed.scheduled_for) == ("missed", NINE)
+
+
+def test_forward_by_ten_years_nothing_runs_and_there_is_one_alarm() -> None:
+    daily, minutely = make_schedule(now=NINE - HOUR), make_schedule(now=NINE - HOUR, cron="* * * * *")
+    yearly = make_schedule(now=NINE - HOUR, cron="0 9 4 1 *")
+
+    fire_due(now=NINE + 10 * YEAR)
+
+    assert not Run.objects.open().exists()
+    for schedule in (daily, minutely):
+        schedule.refresh_from_db()
+        assert (schedule.status, schedule.due_at) == ("broken", None)
+        run = Run.objects.get(schedule=schedule)
+        assert (run.status, run.reason, run.missed_count) == ("missed", "clock_jumped", 1000)
+        assert "More than 1000 due times" in run.message
+    yearly.refresh_from_db()
+    assert yearly.status == "active"
+    alarm = Incident.objects.get(kind="clock_jumped")
+    assert (alarm.count, alarm.recovered_at) == (2, None)
+
+
+def test_when_the_clock_is_right_again_a_resume_heals_as_if_it_had_not_been() -> None:
+    schedules = [make_schedule(now=NINE - HOUR), make_schedule(now=NINE - HOUR, cron="* * * * *")]
+    fire_due(now=NINE - HOUR + 10 * YEAR)
+
+    assert steering.resume(schedules[:1], by="ada", now=NINE - 30 * MINUTE) == 1
+    assert Incident.objects.open().filter(kind="clock_jumped").exists()
+    assert steering.resume(schedules[1:], by="ada", now=NINE - 30 * MINUTE) == 1
+    assert not Incident.objects.open().filter(kind="clock_jumped").exists()
+
+    passed = Run.objects.get()  # the minutes that it was broken
+    assert (passed.schedule, passed.status, passed.reason) == (schedules[1], "skipped", "broken")
+    assert (passed.missed_count, passed.scheduled_for) == (30, NINE - HOUR + MINUTE)
+    fire_due(now=NINE)
+    assert Run.objects.filter(schedule=schedules[0]).get().scheduled_for == NINE
+
+
+def test_a_machine_whose_first_beat_is_this_one_has_no_clock_to_heed(scheduler: Scheduler) -> None:
+    scheduler.look(NINE)
+    assert WorkerHeartbeat.objects.get().last_seen_at == NINE

@@ -1,0 +1,245 @@
+"""The dead-man's switch."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from schedules.models import Incident, Schedule, WorkerHeartbeat
+from schedules.steering import disable, resume
+from schedules.watch import Watch, look, open_incidents
+from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
+SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+
+
+@pytest.fixture
+def beat() -> WorkerHeartbeat:
+    return make_worker("beat@here", kind="beat", now=NOW, started_at=NOW - DAY)
+
+
+def alarms() -> dict[tuple[str, str], str]:
+    """Of the open incidents: (kind, subject) → message."""
+    return {(one.kind, one.subject): one.message for one in Incident.objects.open()}
+
+
+def lived(*, until: datetime) -> None:
+    """Everybody has been heard of until then."""
+    WorkerHeartbeat.objects.update(last_seen_at=until)
+
+
+def test_all_is_well_in_a_house_at_work(beat: WorkerHeartbeat) -> None:
+    make_worker(now=NOW)
+    make_session(now=NOW - SECOND)
+    make_schedule(now=NOW)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+# --- beat ---
+
+
+def test_a_beat_that_is_silent_is_one_cause_with_examples(beat: WorkerHeartbeat) -> None:
+    for number in range(8):
+        make_schedule(f"s{number}", now=NOW - DAY, next_run_at=NOW - 5 * MINUTE, due_at=NOW - 5 * MINUTE)
+    lived(until=NOW - 61 * SECOND)
+    look(now=NOW)
+
+    assert list(alarms()) == [("beat_silent", "")]
+    assert "s0, s1, s2, s3, s4 and 3 others should have fired and did not" in alarms()["beat_silent", ""]
+    assert "last heard of at 2027-01-04 08:58:59 UTC" in alarms()["beat_silent", ""]
+
+
+def test_it_recovers_with_beat(beat: WorkerHeartbeat) -> None:
+    lived(until=NOW - 61 * SECOND)
+    look(now=NOW)
+    lived(until=NOW + 15 * SECOND)
+    look(now=NOW + 15 * SECOND)
+    assert Incident.objects.get().recovered_at == NOW + 15 * SECOND
+
+
+def test_a_house_without_a_beat_says_so() -> None:
+    look(now=NOW)
+    assert "was never heard of" in alarms()["beat_silent", ""]
+
+
+def test_a_beat_that_lives_and_does_not_fire_is_another_cause(beat: WorkerHeartbeat) -> None:
+    schedule = make_schedule("late", now=NOW - DAY, next_run_at=NOW - 61 * SECOND, due_at=NOW - 61 * SECOND)
+    look(now=NOW)
+    assert list(alarms()) == [("not_fired", "")]
+    assert "late should have fired" in alarms()["not_fired", ""]
+
+    Schedule.objects.filter(pk=schedule.pk).update(due_at=NOW + DAY)
+    look(now=NOW + SECOND)
+    assert alarms() == {}
+
+
+def test_a_beat_that_has_just_come_back_is_given_its_time(beat: WorkerHeartbeat) -> None:
+    make_schedule(now=NOW - DAY, next_run_at=NOW - 10 * MINUTE, due_at=NOW - 10 * MINUTE)
+    WorkerHeartbeat.objects.update(started_at=NOW - 10 * SECOND)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+def test_what_lasts_is_counted_once_a_minute_whoever_looks(beat: WorkerHeartbeat) -> None:
+    lived(until=NOW - 61 * SECOND)
+    for seconds in range(0, 121, 5):
+        look(now=NOW + seconds * SECOND)
+    assert Incident.objects.get().count == 3
+
+
+# --- schedules ---
+
+
+def test_a_row_that_was_put_in_by_sql_gets_its_next_time(beat: WorkerHeartbeat) -> None:
+    schedule = make_schedule(now=NOW)
+    over = make_schedule(now=NOW, ends_at=NOW - DAY)
+    Schedule.objects.update(next_run_at=None, due_at=None)
+    look(now=NOW)
+    schedule.refresh_from_db()
+    over.refresh_from_db()
+    assert (schedule.next_run_at, schedule.due_at) == (NOW + DAY, NOW + DAY)
+    assert over.due_at is None
+
+
+def test_one_that_can_not_be_read_is_left_to_beat_at_once(beat: WorkerHeartbeat) -> None:
+    broken, fit = make_schedule(now=NOW), make_schedule(now=NOW)
+    Schedule.objects.update(next_run_at=None, due_at=None)
+    Schedule.objects.filter(pk=broken.pk).update(cron="not a line")
+    look(now=NOW)
+    broken.refresh_from_db()
+    fit.refresh_from_db()
+    assert (broken.due_at, fit.due_at) == (NOW, NOW + DAY)
+
+
+def test_a_schedule_that_should_have_succeeded_by_now_is_told_until_it_does(beat: WorkerHeartbeat) -> None:
+    schedule = make_schedule("nightly", now=NOW, last_success_at=NOW - 3 * DAY, overdue_at=NOW - SECOND)
+    make_schedule(now=NOW, overdue_at=NOW + SECOND)
+    look(now=NOW)
+    assert alarms() == {
+        ("no_success", "nightly"): "nightly succeeded last at 2027-01-01 09:00:00 UTC: it should have by now."
+    }
+    assert Incident.objects.get().schedule == schedule
+
+    Schedule.objects.update(overdue_at=None)
+    look(now=NOW + SECOND)
+    assert alarms() == {}
+
+
+def test_many_that_did_not_succeed_are_one_cause(beat: WorkerHeartbeat) -> None:
+    for number in range(25):
+        make_schedule(f"s{number:02}", now=NOW, overdue_at=NOW - SECOND)
+    look(now=NOW)
+    assert list(alarms()) == [("no_success", "")]
+    assert "s00, s01, s02, s03, s04 and at least 16 others" in alarms()["no_success", ""]
+
+
+def test_whoever_is_off_the_rota_need_not_succeed(beat: WorkerHeartbeat) -> None:
+    schedule = make_schedule(now=NOW, overdue_at=NOW - SECOND)
+    disable([schedule], by="ada", reason="", now=NOW)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+def test_a_pause_by_rota_is_seen_to_by_a_resume(beat: WorkerHeartbeat) -> None:
+    fields: dict[str, Any] = {"status": "paused", "status_by": "rota"}
+    schedule = make_schedule(now=NOW, **fields)
+    Incident.objects.alarm("paused_by_rota", schedule.name, message="Paused.", schedule=schedule, now=NOW)
+    look(now=NOW)
+    assert ("paused_by_rota", schedule.name) in alarms()
+    resume([schedule], by="ada", now=NOW)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+# --- workers ---
+
+
+def test_sessions_that_wait_without_a_worker_are_told(beat: WorkerHeartbeat) -> None:
+    make_session(now=NOW - 61 * SECOND)
+    look(now=NOW)
+    assert alarms() == {("no_worker", ""): "1 sessions wait: no worker that runs sessions is alive. Start one."}
+    make_worker(now=NOW)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+def test_a_worker_that_holds_back_is_none(beat: WorkerHeartbeat) -> None:
+    make_worker(now=NOW, holds_back="/var has 3 MB free.")
+    make_session(now=NOW - 61 * SECOND)
+    look(now=NOW)
+    assert "every worker holds back. /var has 3 MB free." in alarms()["no_worker", ""]
+
+
+def test_a_session_that_waits_for_too_long_is_told_with_why(beat: WorkerHeartbeat, settings: Settings) -> None:
+    make_worker(now=NOW)
+    ahead = make_run(make_schedule("slow", now=NOW - DAY), now=NOW - DAY, status="running", overlap="queue_one")
+    make_session(ahead, now=NOW - DAY, status="running", worker=None)
+    behind = make_run(ahead.schedule, now=NOW - 16 * MINUTE, overlap="queue_one")
+    session = make_session(behind, now=NOW - 16 * MINUTE)
+    look(now=NOW)
+    told = alarms()["queue_stuck", ""]
+    assert told.startswith(f"Session {session.pk} of slow has waited for 16 minutes.")
+    assert f"run {ahead.pk} of the same schedule is still open" in told
+
+    settings.ROTA_QUEUE_ALARM = timedelta(hours=1)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+def test_an_attempt_that_waits_for_its_time_is_not_stuck(beat: WorkerHeartbeat) -> None:
+    make_worker(now=NOW)
+    make_session(now=NOW - DAY, not_before=NOW + MINUTE)
+    make_session(now=NOW - DAY, not_before=NOW - MINUTE)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+def test_a_full_disk_whose_worker_is_gone_is_not_told_for_ever(beat: WorkerHeartbeat) -> None:
+    Incident.objects.alarm("disk_full", "host-1", message="Full.", now=NOW)
+    full = make_worker(now=NOW, holds_back="Full.")
+    look(now=NOW)
+    assert ("disk_full", "host-1") in alarms()
+    WorkerHeartbeat.objects.filter(pk=full.pk).update(stopped_at=NOW)
+    look(now=NOW)
+    assert alarms() == {}
+
+
+# --- who looks ---
+
+
+def test_who_has_just_started_or_slept_judges_nobody() -> None:
+    watch = Watch()
+    watch.look(now=NOW, at=1000.0)
+    watch.look(now=NOW, at=1059.0)
+    assert not Incident.objects.exists()
+    watch.look(now=NOW, at=1061.0)
+    assert Incident.objects.count() == 1
+
+    Incident.objects.all().delete()
+    watch.look(now=NOW, at=5000.0)
+    assert not Incident.objects.exists()
+
+
+def test_a_look_at_a_house_at_work_costs_the_same_whatever_its_size(
+    beat: WorkerHeartbeat, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    make_worker(now=NOW)
+    for _ in range(30):
+        make_session(now=NOW)
+    with django_assert_max_num_queries(20):
+        look(now=NOW)
+
+
+def test_incidents_are_listed_those_that_nobody_has_seen_first() -> None:
+    for minutes, kind in enumerate(("missed", "disk_full", "no_worker")):
+        Incident.objects.alarm(kind, message="!", now=NOW + minutes * MINUTE)
+    newest = Incident.objects.get(kind="no_worker")
+    assert Incident.objects.acknowledge(newest.pk, by="ada", now=NOW)
+    assert not Incident.objects.acknowledge(newest.pk, by="bob", now=NOW)
+    assert [one.kind for one in open_incidents()] == ["disk_full", "missed", "no_worker"]
+    assert len(open_incidents(limit=2)) == 2
