@@ -30,8 +30,8 @@ def measure(*, quick: bool) -> dict[str, dict[str, float]]:
     scheduler = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
     found = {}
     for size in SIZES[:2] if quick else SIZES:
-        _fill(size)
-        found[str(size)] = _ticks(scheduler) | _beat(beat, seconds=2 if quick else 6)
+        fill(size)
+        found[str(size)] = _ticks(scheduler) | of_beat(beat, seconds=2 if quick else 6)
     scheduler.close()
     return found
 
@@ -59,7 +59,7 @@ def _ticks(scheduler: Scheduler) -> dict[str, float]:
     }
 
 
-def _beat(beat: psutil.Process, *, seconds: float) -> dict[str, float]:
+def of_beat(beat: psutil.Process, *, seconds: float) -> dict[str, float]:
     """The real one, with its sleeps: share of one core, and memory."""
     began, began_cpu = time.monotonic(), _cpu_seconds(beat.pid)
     time.sleep(seconds)
@@ -77,7 +77,7 @@ def _cpu_seconds(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def _fill(size: int) -> None:
+def fill(size: int) -> None:
     """As many active schedules as that, the next of them due in an hour."""
     now = timezone.now()
     begin = Schedule.objects.count()

@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from config import valkey, var
 from tests.postgres import Postgres
-from tests.processes import bounded, until
+from tests.processes import bounded, end, until
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_WITHIN = 90.0  # seconds
@@ -49,6 +50,33 @@ def surroundings(database: str, **settings: str) -> Iterator[dict[str, str]]:
             return
         with _postgres() as url:
             yield {**environment, "DATABASE_URL": url}
+
+
+@contextmanager
+def broker(environment: Mapping[str, str]) -> Iterator[None]:
+    """The Valkey that the settings look for in these surroundings, and nothing else of Rota."""
+    socket = var.socket_path(Path(environment["ROTA_VAR"]) / "valkey", "valkey.sock")
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    server = subprocess.Popen(bounded(valkey.command(socket)), stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until(socket.exists, within=10, what="Valkey answers")
+        yield
+    finally:
+        end(server)
+
+
+def run(command: list[str], environment: Mapping[str, str], *, within: float) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments in these surroundings, for so many seconds at most. Raises what subprocess does."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=within,
+    )
 
 
 @contextmanager
