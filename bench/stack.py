@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -63,6 +64,7 @@ def broker(environment: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         end(server)
+        shutil.rmtree(socket.parent, ignore_errors=True)  # elsewhere where the path was too long for a socket
 
 
 def run(command: list[str], environment: Mapping[str, str], *, within: float) -> subprocess.CompletedProcess[str]:

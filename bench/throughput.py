@@ -40,7 +40,8 @@ def main() -> None:
         for _ in range(times)
     ]
     found = {
-        side: {name: statistics.median(one[side][name] for one in rounds) for name in rounds[0][side]} for side in SIDES
+        side: {name: round(statistics.median(one[side][name] for one in rounds), 2) for name in rounds[0][side]}
+        for side in SIDES
     }
     written = json.dumps({"machine": {**machine, "load_at_end": report.load()}, "throughput": found}, indent=2)
     print(written, flush=True)

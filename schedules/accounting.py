@@ -6,8 +6,13 @@ One row in each of a schedule's repositories, however many due times it stands f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from django.db.models import Max
+from django.db.models.functions import Coalesce
+
+from schedules import timetable
 from schedules.models import Reason, Repository, Run, Schedule
 from schedules.occasions import Missed, occasions, passed
 from schedules.timetable import TimetableError
@@ -40,6 +45,22 @@ def recorded(times: Iterable[tuple[Schedule, datetime]]) -> set[tuple[int, int |
         scheduled_for__in={time for _, time in wanted},
     )
     return set(fired.values_list("schedule_id", "repository_id", "scheduled_for"))
+
+
+def rest_of(schedule: Schedule, repository: Repository | None, missed: Missed) -> Missed | None:
+    """Of due times whose first one is on record: those after the last one that is. None: all are."""
+    rows = Run.objects.filter(
+        trigger=Run.Trigger.SCHEDULE,
+        schedule=schedule,
+        repository=repository,
+        scheduled_for__range=(missed.first, missed.last),
+    )
+    last = rows.aggregate(last=Max(Coalesce("missed_until", "scheduled_for")))["last"]
+    if last is None or last >= missed.last:
+        return None
+    cron, zone = schedule.cron, schedule.time_zone
+    count = timetable.count(cron, zone, last, missed.last, missed.count)
+    return replace(missed, first=timetable.next_after(cron, zone, last), count=count)
 
 
 def unrun(
@@ -140,12 +161,14 @@ def _take_back_jump(schedule: Schedule, now: datetime) -> datetime | None:
 
 def _save(schedule: Schedule, groups: Sequence[tuple[Missed, Run.Status, str]], now: datetime) -> None:
     on_record = recorded((schedule, missed.first) for missed, *_ in groups)
-    rows = [
-        unrun(schedule, repository, missed, status=status, why=why, now=now)
-        if why
-        else missed_run(schedule, repository, missed, now)
-        for repository in places_of([schedule]).get(schedule.pk, [None])
-        for missed, status, why in groups
-        if (schedule.pk, repository.pk if repository else None, missed.first) not in on_record
-    ]
+    rows = []
+    for repository in places_of([schedule]).get(schedule.pk, [None]):
+        for group, status, why in groups:
+            missed: Missed | None = group
+            if (schedule.pk, repository.pk if repository else None, group.first) in on_record:
+                missed = rest_of(schedule, repository, group)
+            if missed and why:
+                rows.append(unrun(schedule, repository, missed, status=status, why=why, now=now))
+            elif missed:
+                rows.append(missed_run(schedule, repository, missed, now))
     Run.objects.bulk_create(rows)

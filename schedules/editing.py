@@ -24,7 +24,8 @@ def save_edited(schedule: Schedule, changed: Collection[str], *, by: str, now: d
     active again. Raises TimetableError.
     """
     saved = {*changed, "updated_at"} if changed else set()
-    timing = bool(Schedule.TIMING_FIELDS & set(changed))
+    # Its share of the jitter follows from its name.
+    timing = bool(Schedule.TIMING_FIELDS & set(changed)) or ("name" in changed and bool(schedule.jitter))
     with transaction.atomic():
         Schedule.objects.filter(pk=schedule.pk).hold()
         if timing:
@@ -38,7 +39,9 @@ def save_edited(schedule: Schedule, changed: Collection[str], *, by: str, now: d
             saved |= set(BROUGHT_BACK)
         elif timing:
             schedule.plan(now)
-            saved |= set(Schedule.PLAN_FIELDS)
+            if schedule.overdue_at:  # by the old times
+                schedule.overdue_at = schedule.answers_by()
+            saved |= {*Schedule.PLAN_FIELDS, "overdue_at"}
         schedule.save(update_fields=saved)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.db.models import Exists, OuterRef
 
 from schedules import budgets, halts, punctual
-from schedules.accounting import missed_run, places_of, recorded, unrun
+from schedules.accounting import missed_run, places_of, recorded, rest_of, unrun
 from schedules.agents import rehearsed
 from schedules.models import Incident, Reason, Repository, Run, Schedule, Session
 from schedules.models.incident import Cause
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 _REST_AT_ONCE = 1000  # schedules in one transaction, each by itself
+_HALTED = frozenset({Reason.STOPPED, Reason.FROZEN})
 _HELD_AT_ONCE = 250  # schedules in one transaction: others get to write in between
 # What a plan is made from. A schedule that differs in one of these when its row is held waits for the next look.
 _PLANNED_FROM = (
@@ -203,12 +204,12 @@ class _Around:
 
 def _collected(planned: Sequence[tuple[Schedule, _Plan]], now: datetime) -> _Writing:
     schedules = [schedule for schedule, _ in planned]
-    running = [plan.occasions.run_for for _, plan in planned if plan.occasions and plan.occasions.run_for]
+    times = [time for schedule, plan in planned for time in _times(schedule, plan)]
     around = _Around(
         places=places_of(schedules),
         open_runs=open_runs(schedules),
         recorded=recorded((schedule, time) for schedule, plan in planned for time in _times(schedule, plan)),
-        halts=halts.Halts.read(since=min(running, default=now), now=now),
+        halts=halts.Halts.read(since=min(times, default=now), now=now),
         money=budgets.refusals(now=now),
     )
     writing = _Writing()
@@ -237,18 +238,38 @@ def _fired(schedule: Schedule, plan: _Plan, around: _Around, now: datetime) -> _
     writing = _Writing(moved=[schedule])
     for repository in around.places.get(schedule.pk, [None]):
         place = (schedule.pk, repository.pk if repository else None)
-        for missed in found.missed:
-            if (*place, missed.first) not in around.recorded:
-                writing.runs.append(missed_run(schedule, repository, missed, now))
+        for group in found.missed:
+            known = (*place, group.first) in around.recorded
+            if missed := rest_of(schedule, repository, group) if known else group:
+                writing.runs.append(_not_run(schedule, repository, missed, around, now))
         if found.run_for and (*place, found.run_for) not in around.recorded:
             _add_due(writing, schedule, repository, found.run_for, around, now)
     if found.jumped:
         _take_off(schedule, "Too many due times at once: the clock can't be right.", found.last, now)
         writing.causes.append(_jump(schedule, found.missed[0]))
         return writing
+    if any(run.reason in _HALTED for run in writing.runs):
+        schedule.overdue_at = None  # nothing could succeed: the dead-man's switch begins anew
     schedule.move_on(found.following, queued=any(run.status == Run.Status.QUEUED for run in writing.runs))
-    writing.causes += [_missed(schedule, missed) for missed in found.missed if missed.reason == Reason.OUTSIDE_WINDOW]
+    for missed in found.missed:
+        if missed.reason == Reason.OUTSIDE_WINDOW and not _halt_of(schedule, missed, around):
+            writing.causes.append(_missed(schedule, missed))
     return writing
+
+
+def _not_run(schedule: Schedule, repository: Repository | None, missed: Missed, around: _Around, now: datetime) -> Run:
+    """Missed; or skipped, where they would not have run had Rota been there."""
+    if halted := _halt_of(schedule, missed, around):
+        reason, sentence = halted
+        skipped = replace(missed, reason=reason)
+        return unrun(schedule, repository, skipped, status=Run.Status.SKIPPED, why=sentence.rstrip("."), now=now)
+    return missed_run(schedule, repository, missed, now)
+
+
+def _halt_of(schedule: Schedule, missed: Missed, around: _Around) -> tuple[Reason, str] | None:
+    if missed.reason == Reason.CLOCK_JUMPED or not around.halts.halts:
+        return None
+    return around.halts.covering(schedule.pk, schedule.due_for(missed.first), schedule.due_for(missed.last))
 
 
 def _add_due(
@@ -384,7 +405,7 @@ def trigger(
         schedule = Schedule.objects.select_related("command").select_for_update(of=("self",)).get(pk=schedule.pk)
         require_runnable(schedule, variables or {}, now=now, rehearse=rehearse)
         places: Sequence[Repository | None] = (
-            list(schedule.repositories.all()) if repositories is None else list(repositories)
+            list(schedule.repositories.all()) if repositories is None else list(dict.fromkeys(repositories))
         ) or [None]
         before = open_runs([schedule])
         writing = _Writing()

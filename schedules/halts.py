@@ -45,6 +45,13 @@ class Halts:
                 return halt.reason, halt.sentence
         return None
 
+    def covering(self, schedule_id: int, first: datetime, last: datetime) -> tuple[Reason, str] | None:
+        """The one that was in force all the time between these two, or None."""
+        for halt in self.halts:
+            if halt.covers(schedule_id, first) and halt.covers(schedule_id, last):
+                return halt.reason, halt.sentence
+        return None
+
 
 def refusal(schedule: Schedule, *, now: datetime) -> tuple[Reason, str] | None:
     """Why nothing of this schedule starts now, or None."""

@@ -13,11 +13,11 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from schedules import budgets
+from schedules.ending import settle
 from schedules.models import Reason, Run, Schedule, Session
 from schedules.models.run import RunQuerySet
 from schedules.models.session import SessionQuerySet
 from schedules.places import Candidate, Places, candidates
-from schedules.settling import settle_run
 
 _ADMISSION_LOCK = 0x526F7461  # one admission at a time; the number is "Rota"
 _LEAST_AT_ONCE, _MOST_AT_ONCE = 200, 5000  # waiting sessions in one page: as many as there are places free
@@ -101,7 +101,7 @@ def _end_unaffordable(run_id: int, *, now: datetime) -> None:
             now=now,
             message=f"{told} It would reserve {reserves:.2f}.",
         )
-    settle_run(run_id, now=now)
+    settle(run_id, now=now)
 
 
 def _one_at_a_time() -> None:

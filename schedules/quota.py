@@ -13,9 +13,10 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from schedules import agents
-from schedules.models import Hold, Incident, Reason, Run
+from schedules.models import Hold, Incident, Reason, Run, Session
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,17 @@ def recover(*, now: datetime) -> int:
         if over.filter(credential=credential).update(until=None, reason="", since=None):
             _recovered(credential, "its quota is given anew", now)
             recovered += 1
+    for credential in _unasked(now):
+        _recovered(credential, "nobody asks it any more", now)
     return recovered
+
+
+def _unasked(now: datetime) -> list[str]:
+    """Half open for long, and no session is there to try: what the alarm says is not so any more."""
+    told = Incident.objects.open().filter(kind=Incident.Kind.PROVIDER_HELD).values("subject")
+    half_open = Hold.objects.filter(credential__in=told, until__lte=now - LONGEST_HOLD, failures__gt=0)
+    sessions = Session.objects.open().filter(credential=OuterRef("credential"))
+    return list(half_open.exclude(Exists(sessions)).values_list("credential", flat=True))
 
 
 def _recovered(credential: str, why: str, now: datetime) -> None:

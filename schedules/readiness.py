@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.conf import settings
 from runners import Event, Rehearsed, Report, Runner, missing_programs, report_on
 from schedules.agents import keys_of
 from schedules.models import Session, SessionEvent
+from schedules.rendering import durations
 
 _KINDS = ("note", "init", "tool_use", "tool_result", "error", "result")
 _MOST_EVENTS = 1000
@@ -68,13 +70,17 @@ def _events(session: Session) -> list[Event]:
     ]
 
 
+def _lasting(seconds: float) -> str:
+    return durations.write(timedelta(seconds=seconds))
+
+
 def _limits(snapshot: Mapping[str, Any]) -> dict[str, str]:
     """Name → value, for people."""
     options = snapshot.get("options", {})
     silence, turns, money = snapshot.get("silence"), options.get("max_turns"), options.get("max_budget_usd")
     return {
-        "time": f"{snapshot['timeout']:g} s" if "timeout" in snapshot else "none",
-        "silence": f"{silence:g} s" if silence else "none",
+        "time": _lasting(snapshot["timeout"]) if "timeout" in snapshot else "none",
+        "silence": _lasting(silence) if silence else "none",
         "turns": str(turns) if turns else "none",
         "money": f"${money}" if money else "none",
         "memory": f"{settings.ROTA_SESSION_MEMORY_MB} MB" if settings.ROTA_SESSION_MEMORY_MB else "none",

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from schedules.models import Schedule, WorkerHeartbeat
+from schedules.models import Run, Schedule, WorkerHeartbeat
 from schedules.models.write_back import write_back
 from schedules.timetable import TimetableError
 
@@ -44,6 +44,9 @@ def _replanned(pks: Sequence[int], now: datetime) -> int:
         held = Schedule.objects.filter(pk__in=moved).only(*_PLANNED_FROM).order_by("pk").select_for_update(of=("self",))
         same = [moved[row.pk][1] for row in held if moved[row.pk][0] == _basis(row)]
         write_back(same, Schedule.PLAN_FIELDS)
+        # Missed by the clock that was wrong: they are still to come.
+        ahead = Run.objects.filter(status=Run.Status.MISSED, trigger=Run.Trigger.SCHEDULE, scheduled_for__gt=now)
+        ahead.filter(schedule__in=same).delete()
     return len(same)
 
 

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from runners import load_runner
 from schedules.models import FINAL, INFRASTRUCTURE, INTERRUPTED, Run, Schedule, Session
+from schedules.quota import LONGEST_QUOTA
 
 LONGEST_WAIT = timedelta(hours=1)
 _SPREAD = 0.25  # of the wait, at most
@@ -71,7 +72,7 @@ def queue_retry(session: Session, *, reason: str, resets_at: datetime | None, no
         is_rehearsal=session.is_rehearsal,
         model_asked=session.model_asked,
         queued_at=now,
-        not_before=max(now + wait, resets_at or now),
+        not_before=max(now + wait, min(resets_at or now, now + LONGEST_QUOTA)),
     )
 
 

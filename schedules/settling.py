@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ def settle_run(run_id: int, *, now: datetime) -> Run.Status | None:
     )
     if not attempts or any(attempt["status"] in Session.OPEN for attempt in attempts):
         return None
-    sessions = list({attempt["number"]: attempt for attempt in attempts}.values())
+    sessions = _deciding(attempts)
     status, reason, message = outcome([(one["status"], one["reason"], one["message"]) for one in sessions])
     facts: dict[str, Any] = {name: sum(attempt[name] for attempt in attempts) for name in _SUMMED}
     settled = Run.objects.finish(
@@ -43,6 +43,16 @@ def settle_run(run_id: int, *, now: datetime) -> Run.Status | None:
         return None
     _tell_schedule(run_id, status, now)
     return status
+
+
+def _deciding(attempts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last attempt of each number; the one before it, where money kept the last one from beginning."""
+    last: dict[int, dict[str, Any]] = {}
+    for attempt in attempts:
+        unaffordable = attempt["status"] == _CANCELLED and attempt["reason"] == Reason.BUDGET
+        if not (unaffordable and attempt["number"] in last):
+            last[attempt["number"]] = attempt
+    return list(last.values())
 
 
 def _tell_schedule(run_id: int, status: Run.Status, now: datetime) -> None:

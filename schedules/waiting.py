@@ -33,7 +33,7 @@ class Waiting:
     def told(self) -> str:
         """The sentence: why, until when, and its place."""
         until = f" until {self.until:%Y-%m-%d %H:%M:%S %Z}" if self.until else ""
-        place = f" It is {self.place} of {self.of} that wait." if self.place else ""
+        place = f" It is {self.place} of {self.of} that wait." if self.place and self.of > 1 else ""
         return f"Waits{until}: {self.why}.{place}"
 
 
@@ -45,9 +45,16 @@ def waiting(sessions: Collection[Session], *, now: datetime) -> dict[int, Waitin
     rows = Session.objects.filter(pk__in=asked, status=Session.Status.QUEUED).order_by()
     heads = {
         head.pk: head
-        for head in rows.select_related("schedule", "run").only(
+        for head in rows.select_related("schedule", "run", "repository").only(
             *("admitted_at", "cancel_requested_at", "not_before", "status"),
-            *("run__trigger", "schedule__name", "schedule__status", "schedule__status_reason"),
+            *(
+                "repository__slug",
+                "repository__enabled",
+                "run__trigger",
+                "schedule__name",
+                "schedule__status",
+                "schedule__status_reason",
+            ),
         )
     }
     found = [one for one in candidates(rows) if one.pk in heads]
@@ -92,6 +99,8 @@ class _Look:
         if status == Schedule.Status.DISABLED or (status == Schedule.Status.PAUSED and fired):
             reason = f": {head.schedule.status_reason}" if head.schedule.status_reason else ""
             return f"{head.schedule.name} is {status}{reason}", None
+        if head.repository and not head.repository.enabled:
+            return f"the repository {head.repository} is off", None
         if head.not_before and head.not_before > self.now:
             return "it is a retry, not tried before its time", head.not_before
         if one.pk not in self.startable:

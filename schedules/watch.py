@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
-from schedules import budgets
-from schedules.models import Incident, Schedule, Session, WorkerHeartbeat
+from schedules import budgets, pools
+from schedules.limits import startable
+from schedules.models import Freeze, Incident, Pool, Run, Schedule, Session, Stop, WorkerHeartbeat
 from schedules.models.session import SessionQuerySet
+from schedules.places import Places, candidates
 from schedules.timetable import TimetableError
 from schedules.waiting import waiting
 
@@ -31,6 +33,7 @@ _SETTLED_IN = 60.0  # seconds: who has just started, or slept, knows nothing yet
 _EXAMPLES = 5
 _MOST_OF_ONE_KIND = 20  # that many schedules at once have one cause, and not each its own
 _PLANNED_AT_ONCE = 500
+_EXAMINED = 200  # sessions that wait for long
 
 _Kind = Incident.Kind
 
@@ -58,7 +61,7 @@ def look(*, now: datetime) -> None:
     _unplanned(now)
     _no_success(now)
     _queue(now)
-    _paused(now)
+    _seen_to(now)
     _disks(now)
     budgets.recover(now=now)
 
@@ -140,28 +143,79 @@ def _no_success(now: datetime) -> None:
     Incident.objects.recover_others(_Kind.NO_SUCCESS, [schedule.name for schedule in found], now=now)
 
 
-def _paused(now: datetime) -> None:
-    """Whoever resumed, disabled or edited it has seen to it."""
-    paused = Incident.objects.open().filter(kind=_Kind.PAUSED_BY_ROTA)
-    paused.exclude(schedule__status=Schedule.Status.PAUSED, schedule__status_by="rota").update(recovered_at=now)
+def _seen_to(now: datetime) -> None:
+    """Whoever resumed, paused, disabled, edited or deleted it has seen to it."""
+    status = Schedule.Status
+    alarms = Incident.objects.open()
+    paused = alarms.filter(kind=_Kind.PAUSED_BY_ROTA)
+    paused.exclude(schedule__status=status.PAUSED, schedule__status_by="rota").update(recovered_at=now)
+    missed = alarms.filter(kind=_Kind.MISSED, schedule__status__in=(status.PAUSED, status.DISABLED))
+    missed.update(recovered_at=now)
+    unreadable = alarms.filter(kind=_Kind.SCHEDULE_BROKEN)
+    unreadable.exclude(schedule__status=status.BROKEN).update(recovered_at=now)
+    jumped = alarms.filter(kind=_Kind.CLOCK_JUMPED)
+    if jumped.exists():
+        legible = ~Exists(unreadable.filter(schedule=OuterRef("pk")))
+        if not Schedule.objects.filter(legible, status=status.BROKEN).exists():
+            jumped.update(recovered_at=now)
 
 
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 
 def _queue(now: datetime) -> None:
-    """The oldest session that nobody holds back by intent, and whether anybody could take it."""
+    """The oldest session that nothing holds back by intent, and whether anybody could take it."""
     queued = Session.objects.filter(status=Session.Status.QUEUED).ready(now).on_the_rota().not_halted(now)
     oldest = queued.order_by("queued_at").first()
     waits = _wait(oldest, now) if oldest else timedelta()
     _no_worker(waits, queued, now)
-    if oldest is None or waits <= settings.ROTA_QUEUE_ALARM:
+    stuck = _stuck(queued, now) if oldest and now - oldest.queued_at > settings.ROTA_QUEUE_ALARM else None
+    if stuck is None:
         Incident.objects.recover(_Kind.QUEUE_STUCK, now=now)
         return
-    found = waiting([oldest], now=now).get(oldest.pk)
+    found = waiting([stuck], now=now).get(stuck.pk)
     why = f" {found.told}" if found else ""
-    message = f"Session {oldest.pk} of {oldest.schedule} has waited for {_minutes(waits)}.{why}"
-    _alarm(_Kind.QUEUE_STUCK, message=message, schedule=oldest.schedule, now=now)
+    message = f"Session {stuck.pk} of {stuck.schedule} has waited for {_minutes(_wait(stuck, now))}.{why}"
+    _alarm(_Kind.QUEUE_STUCK, message=message, schedule=stuck.schedule, now=now)
+
+
+def _stuck(queued: SessionQuerySet, now: datetime) -> Session | None:
+    """The oldest that has waited for a place for too long, and for nothing else.
+
+    Not what is behind another run of its schedule, or was a moment ago; nor what a shut pool, a hold or a spent budget
+    keeps, for these are wanted or have alarms of their own; and nobody just after what kept all of them has ended.
+    """
+    since = now - settings.ROTA_QUEUE_ALARM
+    if _was_let_go(since, now):
+        return None
+    long = queued.filter(Q(not_before=None) | Q(not_before__lte=since), queued_at__lt=since).order_by("queued_at")
+    alarms = Incident.objects.filter(Q(recovered_at=None) | Q(recovered_at__gt=since), kind=_Kind.PROVIDER_HELD)
+    long = long.exclude(credential__in=alarms.values("subject"))
+    for pool in Pool.objects.filter(places=0)[:_MOST_OF_ONE_KIND]:
+        long = long.exclude(pools.members(pool))
+    startable_now = Q(pk__in=startable(now=now).order_by().values("pk"))
+    ended = Run.objects.filter(schedule=OuterRef("schedule"), finished_at__gt=since)
+    ended = ended.exclude(status__in=(Run.Status.SKIPPED, Run.Status.MISSED))
+    side_by_side = Q(run__overlap=Schedule.Overlap.ALLOW) & ~Q(run__trigger=Run.Trigger.BACKFILL)
+    alone = startable_now & (side_by_side | ~Exists(ended))
+    first = candidates(long.filter(Q(admitted_at__isnull=False) | alone)[:_EXAMINED])
+    places = Places.read(now=now, when_full=True)
+    places.know(first)
+    for one in first:
+        obstacle = None if one.admitted_at else places.obstacle(one)
+        if obstacle is None or obstacle.until is None:
+            return Session.objects.select_related("schedule").filter(pk=one.pk).first()
+    return None
+
+
+def _was_let_go(since: datetime, now: datetime) -> bool:
+    """Whether something ended after `since` that kept all or many from starting."""
+    budgets_spent = Incident.objects.filter(kind=_Kind.BUDGET_SPENT, recovered_at__gt=since)
+    return (
+        Stop.objects.filter(lifted_at__gt=since).exists()
+        or Freeze.objects.filter(ends_at__gt=since, ends_at__lte=now).exists()
+        or budgets_spent.exists()
+    )
 
 
 def _wait(session: Session, now: datetime) -> timedelta:

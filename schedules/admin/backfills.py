@@ -20,7 +20,7 @@ from schedules.admin.ids import row_id
 from schedules.admin.unfolded import ModelAdmin, action
 from schedules.firing import Refused
 from schedules.models import Repository, Run, Schedule
-from schedules.rendering.display import zoned
+from schedules.rendering.display import counted, zoned
 from schedules.tasks import dispatch
 from schedules.timetable import TimetableError
 
@@ -107,7 +107,7 @@ class BackfillActions(ModelAdmin[Schedule]):
             return None
         transaction.on_commit(dispatch)
         more = f" {left} are left: backfill the same range again when these are done." if left else ""
-        self.message_user(request, f"{len(runs)} runs are queued.{more}")
+        self.message_user(request, f"{counted(len(runs), 'run')} queued.{more}")
         return redirect(
             f"{reverse('admin:schedules_run_changelist')}?schedule__id__exact={schedule.pk}"
             f"&trigger__exact={Run.Trigger.BACKFILL}"
@@ -132,10 +132,10 @@ class BackfillActions(ModelAdmin[Schedule]):
             request,
             self,
             form=ConfirmForm(),
-            title=f"Backfill {schedule}: {len(plan.runs)} runs",
+            title=f"Backfill {schedule}: {counted(len(plan.runs), 'run')}",
             text=f"These are queued, one after another.{left}{done}",
             listed=[f"{zoned(time, schedule.time_zone)}{f' · {place}' if place else ''}" for time, place in plan.runs],
-            submit=f"Queue {len(plan.runs)} runs",
+            submit=f"Queue {counted(len(plan.runs), 'run')}",
             back=reverse("admin:schedules_schedule_change", args=(schedule.pk,)),
             hidden={
                 **{name: request.POST.get(name, "") for name in ("since", "until", "repository")},
@@ -154,7 +154,7 @@ class BackfillActions(ModelAdmin[Schedule]):
             by = request.user.get_username()
             cancelled = backfilling.cancel_backfill(schedule, by=by, now=timezone.now())
             transaction.on_commit(dispatch)
-            self.message_user(request, f"{cancelled} runs are cancelled.")
+            self.message_user(request, f"{counted(cancelled, 'run')} cancelled.")
             return redirect(back)
         count = backfilling.backfill_runs(schedule).count()
         return ask(
@@ -163,7 +163,7 @@ class BackfillActions(ModelAdmin[Schedule]):
             form=form,
             title=f"Cancel the backfill of {schedule}",
             text=f"{count} of its runs are open: what waits ends at once, what runs a little later.",
-            submit=f"Cancel {count} runs",
+            submit=f"Cancel {counted(count, 'run')}",
             dangerous=True,
             back=back,
         )

@@ -95,7 +95,8 @@ class PoolAdmin(ModelAdmin[Pool]):
     @display(description="Places")
     def usage(self, pool: Pool) -> SafeString:
         taken = int(getattr(pool, "taken", 0))
-        return meter(taken, pool.places, words=f"{taken} of {pool.places} taken")
+        words = f"{taken} of {pool.places} taken" if pool.places else f"shut, {taken} taken" if taken else "shut"
+        return meter(taken, pool.places, words=words)
 
     @display(description="Every session of")
     def of_whom(self, pool: Pool) -> str:
@@ -126,7 +127,15 @@ class BudgetList(ChangeList):
 
 @admin.register(Budget)
 class BudgetAdmin(ModelAdmin[Budget]):
-    fields = ("schedule", "repository", "period", "limit_usd")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": ("schedule", "repository", "period", "limit_usd"),
+                "description": "Of a schedule, or of a repository. Without either, of all.",
+            },
+        ),
+    )
     list_display = ("whose", "period", "limit", "usage", "reserved", "renewed")
     list_display_links = ("whose",)
     list_filter = ("period",)
@@ -223,11 +232,13 @@ class SpendingAdmin(ModelAdmin[Spending]):
 
     @display(description="Schedule")
     def of_schedule(self, row: Spending) -> str:
-        return row.schedule.name if row.schedule else NOTHING
+        return row.schedule.name if row.schedule else "all"
 
     @display(description="Repository")
     def of_repository(self, row: Spending) -> str:
-        return row.repository.slug if row.repository else NOTHING
+        if row.repository:
+            return row.repository.slug
+        return NOTHING if row.schedule else "all"
 
     @display(description="Cost")
     def cost(self, row: Spending) -> str:

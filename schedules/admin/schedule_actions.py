@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.enums import ActionVariant
 
-from schedules import firing, steering
+from schedules import backfilling, firing, steering
 from schedules.admin.asking import (
     DIALOG,
     ConfirmForm,
@@ -33,7 +33,7 @@ from schedules.admin.ids import row_id
 from schedules.admin.unfolded import action
 from schedules.agents import rehearsed
 from schedules.models import Repository, Run, Schedule
-from schedules.rendering.display import utc, when, zoned
+from schedules.rendering.display import counted, utc, when, zoned
 from schedules.rendering.strip import run_url
 from schedules.tasks import dispatch
 from schedules.timetable import TimetableError
@@ -81,7 +81,9 @@ class ScheduleActions(BackfillActions):
         """What fits its status."""
         offered = super().get_actions_detail(request, object_id)
         status = Schedule.objects.filter(pk=row_id(object_id)).values_list("status", flat=True).first()
-        idle = _IDLE.get(status or "", set())
+        idle = set(_IDLE.get(status or "", set()))
+        if not backfilling.backfill_runs(Schedule(pk=row_id(object_id))).exists():
+            idle.add("cancel_backfill")
         return [one for one in offered if one.action_name.removeprefix("schedules_schedule_") not in idle]
 
     @action(
@@ -213,7 +215,7 @@ class ScheduleActions(BackfillActions):
             request,
             self,
             form=form,
-            title="Pause all that the list shows" if across else f"Pause {queryset.count()} schedules",
+            title="Pause all that the list shows" if across else f"Pause {counted(queryset.count(), 'schedule')}",
             text="They are not due until somebody resumes them.",
             submit="Pause",
             back=request.get_full_path(),

@@ -40,15 +40,17 @@ _PROMPT = timedelta(seconds=30)
 
 
 class ScheduleList(ChippedList):
-    """The page of schedules, each with its newest runs as `latest`."""
+    """The page of schedules, each with its newest runs as `latest`, and why it is `halted`."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list = list(self.result_list)
         runs = latest_runs([schedule.pk for schedule in self.result_list])
         now = timezone.now()
+        in_force = halts.Halts.read(since=now, now=now)
         for schedule in self.result_list:
             schedule.latest, schedule.seen_at = runs[schedule.pk], now
+            schedule.halted = in_force.refusal(schedule.pk, now)
 
 
 class RunnerFilter(admin.SimpleListFilter):
@@ -150,10 +152,15 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
     @display(description="Status")
     def state(self, schedule: Schedule) -> SafeString:
         return format_html(
-            '<span class="rota-state">{}{}</span>{}',
+            '<span class="rota-state">{}{}{}</span>{}',
             self._switch(schedule),
             pill(schedule.status, title=_status_told(schedule)),
-            format_html('<span class="rota-below rota-clip">{}</span>', schedule.status_reason)
+            _halted(schedule),
+            format_html(
+                '<span class="rota-below rota-clip" title="{}">{}</span>',
+                schedule.status_reason,
+                schedule.status_reason,
+            )
             if schedule.status_reason
             else "",
         )
@@ -249,6 +256,15 @@ def _seen_at(schedule: Schedule) -> datetime:
     """The moment that the whole list was read at."""
     seen_at: datetime = getattr(schedule, "seen_at", None) or timezone.now()
     return seen_at
+
+
+def _halted(schedule: Schedule) -> SafeString | str:
+    """On the rota, and nothing of it starts: a stop, or a freeze window."""
+    halted: tuple[str, str] | None = getattr(schedule, "halted", None)
+    if halted is None or schedule.status != Schedule.Status.ACTIVE:
+        return ""
+    reason, sentence = halted
+    return pill(reason, title=sentence)
 
 
 def _late(schedule: Schedule) -> SafeString | str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django import forms
 from django.db.models import Model
 
+from schedules.rendering.display import NOTHING
+
 if TYPE_CHECKING:
     from django.contrib import admin
     from django.contrib.admin.views.main import ChangeList
@@ -47,6 +49,8 @@ else:
     from unfold.views import ChangeList
 
     class ModelAdmin(UnfoldModelAdmin):
+        empty_value_display = NOTHING  # one dash on all screens
+
         def __class_getitem__(cls, model):
             return cls
 

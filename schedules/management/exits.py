@@ -124,11 +124,12 @@ def named_schedule(name: str) -> Schedule:
     return schedule
 
 
-def suggestion(name: str, names: list[str]) -> str:
+def suggestion(name: str, names: list[str], *, listing: str = "schedule list") -> str:
+    """What may have been meant by a name that is not one of `names`; else, the command that lists them."""
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"Did you mean {' or '.join(near)}?"
-    return "bin/manage schedule list shows those there are." if names else "There is none yet: bin/manage loadexamples."
+    return f"bin/manage {listing} shows those there are." if names else "There is none yet: bin/manage loadexamples."
 
 
 def whoever() -> str:

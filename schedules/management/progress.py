@@ -117,6 +117,8 @@ class _Row:
         self.is_open = row.is_open
         self.status = row.status
         item = f" {row.item_key}" if isinstance(row, Session) else ""
+        if isinstance(row, Session) and row.attempt > 1:
+            item += f" attempt {row.attempt}"
         self.place = one_line(f"run {run.pk}{f' {run.repository}' if run.repository else ''}{item}")
         self.activity = one_line(row.activity if isinstance(row, Session) else "") or one_line(row.message)
         if row.status == Session.Status.QUEUED:

@@ -396,6 +396,8 @@ class Schedule(models.Model):
                 condition=Q(status="active", due_at__isnull=False),
                 name="schedule_due",
             ),
+            # The dead-man's switch looks every few seconds whether there is one.
+            models.Index(fields=("id",), condition=Q(status="broken"), name="schedule_broken"),
             # The dead-man's switch: who should have succeeded by now.
             models.Index(
                 fields=("overdue_at",),
@@ -474,8 +476,12 @@ class Schedule(models.Model):
         """
         self.fired_count += queued
         self.go_on_at(None if self.runs_left == 0 else following)
-        if self.overdue_at is None and self.next_run_at is not None:
-            self.overdue_at = self.next_run_at + self.timeout + self.catch_up
+        if self.overdue_at is None:
+            self.overdue_at = self.answers_by()
+
+    def answers_by(self) -> datetime | None:
+        """When something should have succeeded at the latest, if nothing did before its next time."""
+        return None if self.next_run_at is None else self.next_run_at + self.timeout + self.catch_up
 
     def next_after(self, instant: datetime) -> datetime | None:
         """The first nominal time after `instant` within start, end and number of runs; None where there is none."""

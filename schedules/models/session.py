@@ -84,6 +84,8 @@ class SessionQuerySet(models.QuerySet["Session"]):
     def on_the_rota(self) -> SessionQuerySet:
         """Those that their schedule's status lets start: paused, it holds back what it fired; disabled, everything.
 
+        Nor does anything start in a repository that is off.
+
         Subqueries and no joins: PostgreSQL then looks at the other conditions of an UPDATE again after it had to wait.
         """
         schedule = Schedule.objects.filter(pk=OuterRef("schedule_id"))
@@ -91,6 +93,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
         return self.exclude(
             Exists(schedule.filter(status=Schedule.Status.DISABLED))
             | Exists(schedule.filter(status=Schedule.Status.PAUSED)) & Exists(fired)
+            | Exists(Repository.objects.filter(pk=OuterRef("repository_id"), enabled=False))
         )
 
     def not_halted(self, now: datetime) -> SessionQuerySet:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 
 from schedules.models.schedule import Schedule
 
@@ -44,6 +47,15 @@ class Freeze(models.Model):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@receiver(pre_delete, sender=Schedule)
+def _end_freezes_of_it_alone(instance: Schedule, **_: Any) -> None:
+    """A window that loses the last schedule that it names would be one of all of them: it goes instead."""
+    for freeze in Freeze.objects.filter(schedules=instance):
+        freeze.schedules.remove(instance)
+        if not freeze.schedules.exists():
+            freeze.delete()
 
 
 class StopQuerySet(models.QuerySet["Stop"]):

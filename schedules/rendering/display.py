@@ -24,6 +24,11 @@ def pill(status: str, *, label: str = "", title: str = "") -> SafeString:
     return format_html('<span class="rota-pill rota-is-{}" title="{}">{}</span>', status, title, words)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def reason_words(code: str) -> str:
     """What a reason code means, for people; empty for `ok` and for none."""
     if not code or code == Reason.OK:

@@ -106,7 +106,7 @@ def theirs(var: str) -> list[psutil.Process]:
 def test_a_schedule_comes_due_and_an_agent_works(
     house: subprocess.Popen[bytes], environment: dict[str, str], shop: Path, tmp_path: Path
 ) -> None:
-    until(lambda: "are at work" in (tmp_path / "up.log").read_text(), within=60, what="everything is at work")
+    until(lambda: "are at work" in (tmp_path / "up.log").read_text(), within=120, what="everything is at work")
     log = (tmp_path / "up.log").read_text()
     assert f"http://127.0.0.1:{environment['PORT']}/" in log
     assert "Agents are rehearsed" in log

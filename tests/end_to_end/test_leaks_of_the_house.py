@@ -113,7 +113,7 @@ def test_no_secret_is_in_any_place_of_it(
     secretive: dict[str, str], house: subprocess.Popen[bytes], shop: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "up.log"
-    until(lambda: "are at work" in log.read_text(errors="replace"), within=90, what="everything is at work")
+    until(lambda: "are at work" in log.read_text(errors="replace"), within=200, what="everything is at work")
     manage(secretive, "secret", "set", "TOKEN", stdin=GIVEN)
     script, others = tmp_path / "tell.py", tmp_path / "others.json"
     others.write_text(json.dumps([value for name, value in OWN.items() if name != "GITHUB_TOKEN"]))

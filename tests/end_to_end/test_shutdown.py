@@ -74,7 +74,7 @@ def test_a_second_worker_of_the_machine_takes_over_from_one_that_died(rota: Hous
     assert rota.starts() == dict.fromkeys(sessions, 1)
 
 
-@pytest.mark.parametrize("how", ["option", "setting"])
+@pytest.mark.parametrize("how", ["option", pytest.param("setting", marks=pytest.mark.slow)])
 def test_a_worker_that_drains_waits_for_its_sessions_and_claims_no_others(rota: House, how: str) -> None:
     gate = rota.var / "gate"
     worker = rota.worker(concurrency=2, **({"ROTA_DRAIN": "true"} if how == "setting" else {}), drain=how == "option")
@@ -105,6 +105,7 @@ def test_upkeep_goes_on_while_the_broker_is_away(rota: House) -> None:
     )
 
 
+@pytest.mark.slow  # for as long as beat may be silent
 def test_workers_look_whether_beat_lives(rota: House) -> None:
     until(
         lambda: Incident.objects.filter(kind="beat_silent", recovered_at=None).exists(),

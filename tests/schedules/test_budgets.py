@@ -9,7 +9,7 @@ import pytest
 from django.db import connections, transaction
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from schedules import budgets
+from schedules import budgets, ending
 from schedules.firing import fire_due
 from schedules.limits import admit
 from schedules.models import Budget, Incident, Repository, Run, Schedule, Session, Spending
@@ -332,3 +332,23 @@ def test_a_budget_that_was_changed_or_deleted_recovers(change: str) -> None:
     else:
         budget.delete()
     assert budgets.recover(now=NOW + 2 * OF) == 1
+
+
+@pytest.mark.django_db
+def test_a_run_whose_money_holds_no_further_attempt_failed_and_counts() -> None:
+    schedule = make_schedule(
+        now=NOW, retry="all", retry_backoff=timedelta(), max_run_usd="1.00", max_budget_usd="1.00", pause_after=1
+    )
+    run = make_run(schedule, now=NOW, status="running", trigger="schedule")
+    session = make_session(run, now=NOW, status="running", reserved_usd="1.00")
+    make_worker(now=NOW)
+    cost = Decimal("0.40")
+    assert ending.end(session, status="failed", reason="agent_error", message="Oh.", cost_usd=cost, now=NOW)
+
+    assert admit(now=NOW) == []
+
+    run.refresh_from_db()
+    assert (run.status, run.reason, run.message) == ("failed", "agent_error", "Oh.")
+    assert run.sessions.get(attempt=2).reason == "budget"
+    schedule.refresh_from_db()
+    assert schedule.status == "paused"

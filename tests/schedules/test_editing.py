@@ -132,3 +132,30 @@ def test_an_edit_that_can_not_be_planned_changes_nothing() -> None:
         edit(schedule, cron="61 * * * *", now=NINE + MINUTE)
     assert not Run.objects.exists()
     assert Schedule.objects.get().cron == "0 9 * * *"
+
+
+def test_by_when_it_should_succeed_follows_from_the_new_times() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="0 9 1 * *", next_run_at=NINE, due_at=NINE)
+    fire_due(now=NINE)
+    schedule.refresh_from_db()
+    assert schedule.overdue_at
+    assert schedule.overdue_at > NINE + 20 * DAY
+
+    edited = edit(schedule, cron="0 * * * *", now=NINE + MINUTE)
+
+    assert edited.overdue_at == NINE + HOUR + schedule.timeout + schedule.catch_up
+    assert edit(edited, cron="", now=NINE + MINUTE).overdue_at is None
+
+
+def test_a_new_name_has_another_share_of_the_jitter_and_no_time_is_missed_for_it() -> None:
+    def due(name: str) -> datetime:
+        return Schedule(name=name, cron="0 9 * * *", jitter=12 * HOUR).due_for(NINE)
+
+    names = sorted((f"report-{number}" for number in range(50)), key=due)
+    schedule = make_schedule(names[-1], now=NINE - HOUR, jitter=12 * HOUR)
+
+    edited = edit(schedule, name=names[0], now=NINE - MINUTE)
+
+    assert edited.due_at == due(names[0])
+    fire_due(now=due(names[0]))
+    assert Run.objects.get().status == "queued"

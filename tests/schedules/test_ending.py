@@ -311,3 +311,9 @@ def test_a_rehearsal_by_hand_does_not_answer_it() -> None:
     settle(run.pk, now=NOW)
     schedule.refresh_from_db()
     assert (schedule.overdue_at, schedule.last_success_at, schedule.last_status) == (NOW + DAY, None, "succeeded")
+
+
+def test_a_quota_that_is_said_to_last_for_years_holds_no_run_open_that_long() -> None:
+    session = running(retry="all")
+    assert end(session, status="failed", reason="rate_limited", resets_at=NOW + 3650 * DAY, now=NOW)
+    assert attempts(session)[1].not_before == NOW + 8 * DAY

@@ -8,11 +8,12 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
+from schedules.ending import end
 from schedules.firing import Fired, Refused, fire_due, trigger
 from schedules.limits import admit
 from schedules.models import Incident, Reason, Run, Schedule, Session
 from schedules.steering import disable
-from tests.schedules.factories import make_repository, make_run, make_schedule, make_worker
+from tests.schedules.factories import make_repository, make_run, make_schedule, make_session, make_worker
 from tests.schedules.faults import after, failing
 
 pytestmark = pytest.mark.django_db
@@ -429,3 +430,22 @@ def test_an_agent_whose_model_is_out_of_its_sandbox_s_reach_can_be_rehearsed_and
     with pytest.raises(Refused, match=r"add api\.anthropic\.com"):
         trigger(schedule, now=NINE)
     assert trigger(schedule, now=NINE, rehearse=True)[0].is_rehearsal
+
+
+def test_by_hand_a_repository_that_is_named_twice_has_one_run() -> None:
+    repository = make_repository()
+    schedule = make_schedule(now=NINE - HOUR, repositories=[repository])
+    assert len(trigger(schedule, repositories=[repository, repository], now=NINE)) == 1
+
+
+def test_a_run_that_a_waiting_attempt_keeps_open_is_told_as_that() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="0 * * * *", retry="all", retry_backoff=2 * HOUR)
+    run = make_run(schedule, now=NINE - MINUTE, status="running")
+    session = make_session(run, now=NINE - MINUTE, status="running")
+    assert end(session, status="failed", reason="exit_code", now=NINE - MINUTE)
+
+    fire_due(now=NINE)
+
+    skipped = Run.objects.get(scheduled_for=NINE)
+    assert (skipped.status, skipped.reason) == ("skipped", "overlap")
+    assert f"Run {run.pk} is still open: its next attempt waits until 2027-01-04 " in skipped.message

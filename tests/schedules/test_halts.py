@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from schedules import halts
 from schedules.firing import Refused, fire_due, trigger
 from schedules.limits import admit
-from schedules.models import Freeze, Run, Session, Stop
+from schedules.models import Freeze, Incident, Run, Schedule, Session, Stop
 from schedules.stopping import StoppedAlready, freeze, lift, stop, thaw
 from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
 
@@ -157,3 +157,61 @@ def test_they_are_read_in_a_few_queries_however_many_there_are() -> None:
     assert len(queries) == 3
     assert all(found.refusal(schedule.pk, NINE) for schedule in schedules)
     assert found.refusal(0, NINE) is None
+
+
+def test_a_window_goes_with_the_last_schedule_that_it_names_and_is_never_one_of_all() -> None:
+    named = [make_schedule(now=NINE - HOUR) for _ in range(2)]
+    other = make_schedule(now=NINE - HOUR)
+    freeze(starts_at=NINE - HOUR, ends_at=NINE + HOUR, reason="moves", schedules=named, by="ada")
+
+    Schedule.objects.get(pk=named[0].pk).delete()
+    assert Freeze.objects.get().schedules.get() == named[1]
+    Schedule.objects.filter(pk=named[1].pk).delete()
+
+    assert not Freeze.objects.exists()
+    fire_due(now=NINE)
+    assert Run.objects.get(schedule=other).status == "queued"
+
+
+def test_two_that_are_deleted_at_once_leave_no_window_of_all_behind() -> None:
+    named = [make_schedule(now=NINE - HOUR) for _ in range(2)]
+    freeze(starts_at=NINE - HOUR, ends_at=NINE + HOUR, reason="moves", schedules=named, by="ada")
+    freeze(starts_at=NINE, ends_at=NINE + HOUR, reason="of all", by="ada")
+    Schedule.objects.all().delete()
+    assert Freeze.objects.get().reason == "of all"
+
+
+@pytest.mark.parametrize("halt", ["stop", "freeze"])
+def test_what_could_not_succeed_meanwhile_is_not_overdue(halt: str) -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="0 * * * *")
+    if halt == "stop":
+        stop(by="ada", reason="bad model", now=NINE - MINUTE)
+    else:
+        freeze(starts_at=NINE - HOUR, ends_at=NINE + DAY, reason="moves", by="ada")
+    for hours in range(4):
+        fire_due(now=NINE + hours * HOUR)
+    schedule.refresh_from_db()
+    assert schedule.overdue_at == NINE + 4 * HOUR + schedule.timeout + schedule.catch_up
+
+
+def test_what_was_stopped_is_not_missed_when_beat_comes_later_than_the_window() -> None:
+    make_schedule(now=NINE - HOUR)
+    stop(by="ada", reason="bad model", now=NINE - MINUTE)
+    lift(by="ada", now=NINE + MINUTE)
+    fire_due(now=NINE + 2 * HOUR)
+    run = Run.objects.get()
+    assert (run.status, run.reason, run.missed_count) == ("skipped", "stopped", 1)
+    assert "Everything was stopped by ada" in run.message
+    assert not Incident.objects.exists()
+
+
+def test_many_that_a_freeze_covered_are_skipped_in_one_row_and_others_are_missed() -> None:
+    make_schedule(now=NINE - MINUTE, cron="*/10 * * * *")
+    freeze(starts_at=NINE - HOUR, ends_at=NINE + 3 * HOUR, reason="moves", by="ada")
+    fire_due(now=NINE + 2 * HOUR + MINUTE)
+    rows = {(run.status, run.reason, run.missed_count) for run in Run.objects.all()}
+    assert rows == {("skipped", "frozen", 11), ("skipped", "frozen", 1), ("skipped", "frozen", 0)}
+
+    fire_due(now=NINE + 5 * HOUR + MINUTE)
+    assert Run.objects.filter(status="missed", reason="outside_window").exists()
+    assert Incident.objects.get().kind == "missed"

@@ -148,6 +148,15 @@ def test_a_disabled_schedule_starts_nothing_not_even_by_hand() -> None:
     assert admit(now=NOW) == []
 
 
+def test_nothing_starts_in_a_repository_that_was_switched_off_meanwhile() -> None:
+    worker = make_worker(now=NOW)
+    shop = make_repository("shop", enabled=False)
+    waits = make_session(make_run(make_schedule(now=NOW), now=NOW, repository=shop), now=NOW)
+    assert admit(now=NOW) == []
+    Session.objects.filter(pk=waits.pk).update(admitted_at=NOW)
+    assert not Session.objects.claim(waits.pk, worker=worker, task_id="", now=NOW)
+
+
 def test_a_fleet_of_running_sessions_does_not_make_the_query_too_large(settings: Settings) -> None:
     settings.ROTA_MAX_SESSIONS = 2000
     make_worker(now=NOW, concurrency=2000)

@@ -21,10 +21,11 @@ def raw(count: int) -> list[dict[str, Any]]:
         return [json.loads(text) for text in reversed(client.lrange("sessions", 0, count))]
 
 
-def test_a_message_is_what_celery_itself_would_send(broker: str) -> None:
-    publish(execute_session, [7], queue="sessions")
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_message_is_what_celery_itself_would_send(broker: str, count: int) -> None:
+    publish(execute_session, range(7, 7 + count), queue="sessions")
     execute_session.apply_async((7,))
-    ours, theirs = raw(2)
+    ours, *_, theirs = raw(count + 1)
     assert ours["body"] == theirs["body"]
     assert ours["content-type"] == theirs["content-type"]
     assert set(ours["properties"]) == set(theirs["properties"])

@@ -234,3 +234,18 @@ def test_a_success_costs_one_query_and_none_without_a_credential(
 ) -> None:
     with django_assert_num_queries(queries):
         quota.report(credential, reason="ok", answered=True, now=NOW)
+
+
+def test_a_circuit_that_nobody_is_left_to_try_is_not_told_of_for_ever() -> None:
+    for _ in range(3):
+        fail()
+    (session,) = agents(1)
+    late = NOW + timedelta(hours=2)
+    quota.recover(now=late)
+    assert Incident.objects.open().exists()
+
+    session.delete()
+    quota.recover(now=late)
+
+    assert not Incident.objects.open().exists()
+    assert hold().failures == 3

@@ -37,7 +37,7 @@ def test_a_rehearsal_is_reported_from_its_events() -> None:
     assert (report.is_ready, report.model, report.prompt) == (True, "claude-haiku-5-5", "Say hello.")
     assert [(use.tool, use.outcome) for use in report.asked] == [("Bash: git log", "allowed")]
     assert report.preparation == {"fetch": 1.2, "start": 1.0}
-    assert (report.limits["turns"], report.limits["time"], report.limits["money"]) == ("5", "1800 s", "none")
+    assert (report.limits["turns"], report.limits["time"], report.limits["money"]) == ("5", "30m", "none")
 
 
 def test_a_rehearsal_that_failed_is_not_ready() -> None:

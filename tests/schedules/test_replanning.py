@@ -123,3 +123,49 @@ def test_when_the_clock_is_right_again_a_resume_heals_as_if_it_had_not_been() ->
 def test_a_machine_whose_first_beat_is_this_one_has_no_clock_to_heed(scheduler: Scheduler) -> None:
     scheduler.look(NINE)
     assert WorkerHeartbeat.objects.get().last_seen_at == NINE
+
+
+def test_what_a_wrong_clock_missed_and_is_still_to_come_runs() -> None:
+    make_schedule(now=NINE - HOUR, cron="30 9 * * *")
+    fire_due(now=NINE + 2 * HOUR)
+    assert Run.objects.get().status == "missed"
+
+    assert replan_ahead(now=NINE) == 1
+
+    assert not Run.objects.exists()
+    fire_due(now=NINE + 30 * MINUTE)
+    assert Run.objects.get().status == "queued"
+
+
+def test_after_a_clock_that_went_back_an_outage_counts_what_is_not_on_record() -> None:
+    make_schedule(now=NINE - MINUTE, cron="* * * * *")
+    for minutes in range(6):
+        fire_due(now=NINE + minutes * MINUTE)
+    replan_ahead(now=NINE)
+
+    fire_due(now=NINE + 12 * MINUTE)
+
+    missed = Run.objects.get(status="missed")
+    assert (missed.scheduled_for, missed.missed_until) == (NINE + 6 * MINUTE, NINE + 11 * MINUTE)
+    assert missed.missed_count == 6
+
+
+def test_the_same_where_it_is_paused_before_beat_is_back() -> None:
+    schedule = make_schedule(now=NINE - MINUTE, cron="* * * * *")
+    for minutes in range(6):
+        fire_due(now=NINE + minutes * MINUTE)
+    replan_ahead(now=NINE)
+
+    steering.pause([schedule], by="ada", reason="", now=NINE + 12 * MINUTE)
+
+    missed = Run.objects.get(status="missed")
+    assert (missed.scheduled_for, missed.missed_count) == (NINE + 6 * MINUTE, 6)
+
+
+def test_where_all_of_an_outage_is_on_record_nothing_is_added() -> None:
+    make_schedule(now=NINE - MINUTE, cron="* * * * *")
+    for minutes in range(6):
+        fire_due(now=NINE + minutes * MINUTE)
+    replan_ahead(now=NINE)
+    fire_due(now=NINE + 5 * MINUTE)
+    assert Run.objects.count() == 6

@@ -56,6 +56,11 @@ def test_without_a_worker() -> None:
     assert why(queued()) == "no worker takes sessions"
 
 
+def test_in_a_repository_that_is_off() -> None:
+    make_worker(now=NOW)
+    assert why(queued(run={"repository": make_repository("shop", enabled=False)})) == "the repository shop is off"
+
+
 def test_when_all_places_are_taken_it_is_told_its_place_by_priority_and_age() -> None:
     make_worker(now=NOW, concurrency=2)
     for _ in range(2):

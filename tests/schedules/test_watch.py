@@ -1,20 +1,24 @@
 """The dead-man's switch."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from schedules.models import Incident, Schedule, WorkerHeartbeat
-from schedules.steering import disable, resume
+from schedules import quota
+from schedules.firing import fire_due
+from schedules.models import Budget, Incident, Schedule, WorkerHeartbeat
+from schedules.steering import disable, pause, resume
+from schedules.stopping import freeze, lift, stop
 from schedules.watch import Watch, look, open_incidents
-from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
+from tests.schedules.factories import make_pool, make_run, make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db
 
 NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
-SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.fixture
@@ -177,14 +181,13 @@ def test_a_worker_that_holds_back_is_none(beat: WorkerHeartbeat) -> None:
 
 def test_a_session_that_waits_for_too_long_is_told_with_why(beat: WorkerHeartbeat, settings: Settings) -> None:
     make_worker(now=NOW)
-    ahead = make_run(make_schedule("slow", now=NOW - DAY), now=NOW - DAY, status="running", overlap="queue_one")
+    ahead = make_run(make_schedule("slow", now=NOW - DAY), now=NOW - DAY, status="running")
     make_session(ahead, now=NOW - DAY, status="running", worker=None)
-    behind = make_run(ahead.schedule, now=NOW - 16 * MINUTE, overlap="queue_one")
-    session = make_session(behind, now=NOW - 16 * MINUTE)
+    session = make_session(make_run(ahead.schedule, now=NOW - 16 * MINUTE), now=NOW - 16 * MINUTE)
     look(now=NOW)
     told = alarms()["queue_stuck", ""]
     assert told.startswith(f"Session {session.pk} of slow has waited for 16 minutes.")
-    assert f"run {ahead.pk} of the same schedule is still open" in told
+    assert "its schedule: 1 of 1 sessions at once run" in told
 
     settings.ROTA_QUEUE_ALARM = timedelta(hours=1)
     look(now=NOW)
@@ -243,3 +246,108 @@ def test_incidents_are_listed_those_that_nobody_has_seen_first() -> None:
     assert not Incident.objects.acknowledge(newest.pk, by="bob", now=NOW)
     assert [one.kind for one in open_incidents()] == ["disk_full", "missed", "no_worker"]
     assert len(open_incidents(limit=2)) == 2
+
+
+# --- what waits by intent, and what a person has seen to ---
+
+
+def _behind_its_own_run(overlap: str, trigger: str) -> None:
+    ahead = make_run(now=NOW - 2 * HOUR, status="running", overlap="skip")
+    make_session(ahead, now=NOW - 2 * HOUR, status="running", worker=None)
+    behind = make_run(ahead.schedule, now=NOW - HOUR, overlap=overlap, trigger=trigger)
+    make_session(behind, now=NOW - HOUR)
+
+
+def _whose_turn_has_just_come() -> None:
+    ahead = make_run(now=NOW - 2 * HOUR, status="succeeded", finished_at=NOW - MINUTE)
+    make_session(make_run(ahead.schedule, now=NOW - HOUR, overlap="queue_one"), now=NOW - HOUR)
+
+
+def _after_a_stop() -> None:
+    make_session(now=NOW - HOUR)
+    stop(by="ada", reason="!", now=NOW - HOUR)
+    lift(by="ada", now=NOW - MINUTE)
+
+
+def _after_a_freeze() -> None:
+    make_session(now=NOW - HOUR)
+    freeze(starts_at=NOW - HOUR, ends_at=NOW - MINUTE, reason="moves", by="ada")
+
+
+def _held() -> None:
+    make_session(now=NOW - HOUR, credential="anthropic")
+    quota.hold_until("anthropic", NOW + HOUR, now=NOW - HOUR)
+
+
+def _held_until_a_moment_ago() -> None:
+    make_session(now=NOW - HOUR, credential="anthropic")
+    quota.hold_until("anthropic", NOW - 2 * MINUTE, now=NOW - HOUR)
+    quota.recover(now=NOW - MINUTE)
+
+
+def _in_a_shut_pool() -> None:
+    session = make_session(now=NOW - HOUR)
+    session.schedule.pools.add(make_pool(places=0))
+
+
+def _short_of_money() -> None:
+    Budget.objects.create(period="day", limit_usd="0.50")
+    make_session(now=NOW - HOUR, reserved_usd="1.00")
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        lambda: _behind_its_own_run("queue_one", "schedule"),
+        lambda: _behind_its_own_run("cancel_other", "schedule"),
+        lambda: _behind_its_own_run("allow", "backfill"),
+        _whose_turn_has_just_come,
+        _after_a_stop,
+        _after_a_freeze,
+        _held,
+        _held_until_a_moment_ago,
+        _in_a_shut_pool,
+        _short_of_money,
+    ],
+)
+def test_what_waits_by_intent_is_not_stuck(beat: WorkerHeartbeat, waits: Callable[[], None]) -> None:
+    make_worker(now=NOW)
+    waits()
+    look(now=NOW)
+    assert ("queue_stuck", "") not in alarms()
+
+
+def test_one_that_is_stuck_is_told_also_behind_those_that_are_not(beat: WorkerHeartbeat) -> None:
+    make_worker(now=NOW)
+    _held()
+    _behind_its_own_run("queue_one", "schedule")
+    stuck = make_session(now=NOW - 20 * MINUTE)
+    look(now=NOW)
+    assert alarms()["queue_stuck", ""].startswith(f"Session {stuck.pk} ")
+
+
+@pytest.mark.parametrize("off", [pause, disable])
+def test_what_is_taken_off_the_rota_is_not_told_of_for_ever(beat: WorkerHeartbeat, off: Callable[..., int]) -> None:
+    late = make_schedule("late", now=NOW - DAY, catch_up=timedelta())
+    unreadable = make_schedule("unreadable", now=NOW - DAY)
+    jumped = make_schedule("jumped", now=NOW - 2 * DAY, cron="* * * * *")
+    Schedule.objects.filter(pk=unreadable.pk).update(cron="broken")
+    fire_due(now=NOW + HOUR)
+    kinds = ("missed", "schedule_broken", "clock_jumped")
+    assert sorted(kind for kind, _ in alarms()) == sorted(kinds)
+    look(now=NOW)
+    assert {kind for kind, _ in alarms()} >= set(kinds)
+
+    off([late, unreadable, jumped], by="ada", reason="not now", now=NOW)
+    look(now=NOW)
+
+    assert alarms() == {}
+
+
+def test_a_clock_that_no_schedule_distrusts_is_not_told_of(beat: WorkerHeartbeat) -> None:
+    jumped = make_schedule(now=NOW - 2 * DAY, cron="* * * * *")
+    fire_due(now=NOW)
+    assert list(alarms()) == [("clock_jumped", "")]
+    jumped.delete()
+    look(now=NOW)
+    assert alarms() == {}

@@ -16,6 +16,7 @@ from schedules.halts import freeze_told, stop_told
 from schedules.management.exits import Exit, ExitingCommand, Stop, named_schedule, whoever
 from schedules.models import Freeze, Schedule
 from schedules.models import Stop as GlobalStop
+from schedules.rendering.display import counted
 from schedules.tasks import dispatch
 
 _EPILOG = """\
@@ -91,7 +92,7 @@ class Command(ExitingCommand):
                 named = ", ".join(schedule.name for schedule in freeze.schedules.all()) or "all schedules"
                 print(f"{freeze.pk}  {freeze_told(freeze)} ({named})", file=self.results)
             if broken:
-                print(f"{broken} schedules are broken: bin/manage schedule list names them.", file=self.results)
+                print(f"{counted(broken, 'schedule')} broken: see bin/manage schedule list.", file=self.results)
 
     def _freeze(self, options: Mapping[str, Any], now: datetime) -> None:
         starts_at = _instant(options["since"]) if options["since"] else now

@@ -20,6 +20,8 @@ from schedules.management.exits import Exit, ExitingCommand, Stop, named_schedul
 from schedules.management.progress import console_on
 from schedules.management.streams import one_line, printable
 from schedules.models import Repository, Schedule
+from schedules.rendering import durations
+from schedules.rendering.display import counted
 from schedules.steering import pause, resume
 from schedules.tasks import dispatch
 
@@ -127,14 +129,15 @@ class Command(ExitingCommand):
         try:
             plan = backfilling.preview(schedule, since=since, until=until, repositories=places, now=now)
             listed, left = plan.runs, plan.left
-            told = f"{len(listed)} runs; {plan.done} succeeded or are open already. Nothing was done: add --yes."
+            found = f"{counted(len(listed), 'run')}; {plan.done} succeeded or are open already."
+            told = f"{found} Nothing was done: add --yes."
             if options["yes"]:
                 runs, left = backfilling.backfill(
                     schedule, since=since, until=until, repositories=places, by=whoever(), now=now
                 )
                 dispatch()
                 listed = [(run.scheduled_for, run.repository) for run in runs]
-                told = f"{len(listed)} runs are queued, one after another."
+                told = f"{counted(len(listed), 'run')} queued, one after another."
         except (Refused, timetable.TimetableError) as refused:
             raise Stop(Exit.REFUSED, str(refused)) from refused
         for time, place in listed:
@@ -144,7 +147,7 @@ class Command(ExitingCommand):
     def _cancel_backfill(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
         cancelled = backfilling.cancel_backfill(schedule, by=whoever(), now=timezone.now())
         dispatch()
-        print(f"{cancelled} runs are cancelled.", file=self.notices)
+        print(f"{counted(cancelled, 'run')} cancelled.", file=self.notices)
 
     def _print(self, table: Table, options: Mapping[str, Any]) -> None:
         console = console_on(self.results, colour=False if options["no_color"] else None)
@@ -199,7 +202,7 @@ def _facts(schedule: Schedule, now: datetime) -> list[tuple[str, str]]:
         ("ends", _local(schedule.ends_at, schedule) if schedule.ends_at else ""),
         ("limits", _limits(schedule)),
         ("overlap policy", schedule.get_overlap_display()),
-        ("catch-up window", str(schedule.catch_up)),
+        ("catch-up window", durations.write(schedule.catch_up)),
         ("tried anew", _retry(schedule)),
         ("paused after", f"{schedule.pause_after} due times in a row that failed" if schedule.pause_after else ""),
     ]
@@ -213,7 +216,7 @@ def _retry(schedule: Schedule) -> str:
 
 
 def _limits(schedule: Schedule) -> str:
-    limits = [f"{schedule.timeout} per session"]
+    limits = [f"{durations.write(schedule.timeout)} per session"]
     if schedule.max_turns:
         limits.append(f"{schedule.max_turns} turns")
     if schedule.max_budget_usd is not None:

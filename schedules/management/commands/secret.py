@@ -17,6 +17,7 @@ from schedules import vault
 from schedules.management.exits import Exit, ExitingCommand, Stop, suggestion, whoever
 from schedules.management.progress import console_on
 from schedules.models import Secret, known_secrets
+from schedules.rendering.display import counted
 
 _EPILOG = """\
 set reads the value from standard input, or asks for it where that is a terminal. It is never an argument, which every
@@ -91,12 +92,12 @@ class Command(ExitingCommand):
         name = options["name"]
         if not vault.delete(name, by=whoever()):
             names = list(Secret.objects.values_list("name", flat=True))
-            near = suggestion(name, names) if names else "The table has none."
+            near = suggestion(name, names, listing="secret list") if names else "The table has none."
             raise Stop(Exit.UNKNOWN, f"There is no secret “{name}” in the table. {near}")
         print(f"{name} is deleted.", file=self.notices)
 
     def _rotate(self, options: Mapping[str, Any]) -> None:
-        print(f"{vault.rotate()} secrets are encrypted with the first key.", file=self.notices)
+        print(f"{counted(vault.rotate(), 'secret')} encrypted with the first key.", file=self.notices)
 
 
 def _given(name: str) -> str:

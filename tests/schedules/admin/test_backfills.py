@@ -70,7 +70,10 @@ def test_a_schedule_whose_zone_is_gone_is_to_be_mended_first(console: Client, no
 
 def test_all_of_it_is_cancelled_from_the_page(console: Client, now: datetime) -> None:
     schedule = make_schedule(now=now)
+    page = reverse("admin:schedules_schedule_change", args=(schedule.pk,))
+    assert "Cancel backfill" not in console.get(page).content.decode()
     backfill(schedule, since=now - 3 * DAY, until=now, now=now)
+    assert "Cancel backfill" in console.get(page).content.decode()
     assert "3 of its runs are open" in console.get(to(schedule, "cancel_backfill")).content.decode()
 
     console.post(to(schedule, "cancel_backfill"))

@@ -140,7 +140,7 @@ def test_run_now_asks_in_a_dialog_and_leads_to_the_run(
     page.get_by_role("link", name="Run now").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Run nightly now")
-    dialog.get_by_text("Cancel").click()
+    dialog.get_by_text("Back").click()
     expect(dialog).to_have_count(0)
     page.get_by_role("link", name="Run now").click()
     dialog.get_by_role("button", name="Run now").click()

@@ -1,11 +1,13 @@
 """Pools, budgets, spending and holds in the console; and what a queued session is shown to wait for."""
 
+import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import strip_tags
 from pytest_django import DjangoAssertNumQueries
 
 from schedules.models import Budget, Hold, Pool, Schedule
@@ -53,6 +55,12 @@ def test_a_pool_is_made_and_tells_what_of_it_is_taken(console: Client, now: date
     make_session(make_run(schedule, now=now, status="running"), now=now, status="running")
 
     assert "2 of 3 taken" in text(console, POOLS)
+
+
+def test_a_pool_without_places_is_shut(console: Client) -> None:
+    Pool.objects.create(name="opus", places=0)
+
+    assert "shut" in text(console, POOLS)
 
 
 def test_a_pool_is_of_a_provider_or_a_model_and_not_of_both(console: Client) -> None:
@@ -147,6 +155,9 @@ def test_spending_shows_the_sums_of_the_days_or_of_schedules_or_of_repositories(
     assert [(row.schedule, row.repository) for row in rows[""]] == [(None, None)]
     assert [(row.schedule, row.repository) for row in rows["schedules"]] == [(run.schedule, run.repository)]
     assert [(row.schedule, row.repository) for row in rows["repositories"]] == [(None, run.repository)]
+    cell = re.search(r'<(\w+) class="[^"]*field-of_schedule.*?</\1>', found[""].content.decode(), re.DOTALL)
+    assert cell
+    assert "all" in strip_tags(cell[0])
 
 
 # --- Holds --------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from schedules import firing, steering
 from schedules.admin.outcomes import latest_runs
 from schedules.admin.schedule_form import ScheduleForm
-from schedules.models import Run, Schedule
+from schedules.models import Freeze, Run, Schedule
 from tests.schedules.admin.forms import errors_of, filled, form_of, submit
 from tests.schedules.factories import make_command, make_repository, make_run, make_schedule
 
@@ -94,6 +95,18 @@ def test_a_schedule_that_nobody_fires_is_late(console: Client, now: datetime) ->
 
     assert page.count("rota-is-late") == 1
     assert "Is beat running?" in page
+
+
+def test_a_schedule_in_a_freeze_window_is_shown_as_frozen(console: Client, now: datetime) -> None:
+    frozen, _free = make_schedule("frozen-one", now=now), make_schedule("free-one", now=now)
+    began = timezone.now() - timedelta(hours=1)
+    window = Freeze.objects.create(starts_at=began, ends_at=began + timedelta(days=1), reason="Release 4 goes out")
+    window.schedules.add(frozen)
+
+    page = console.get(LIST).content.decode()
+
+    assert page.count("rota-is-frozen") == 1
+    assert "Release 4 goes out" in page
 
 
 def test_the_strip_has_the_last_20_runs_and_no_more(now: datetime, db: None) -> None:

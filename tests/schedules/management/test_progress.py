@@ -129,6 +129,13 @@ def test_without_a_terminal_only_changes_are_told() -> None:
     ]
 
 
+def test_a_retry_is_told_by_its_attempt() -> None:
+    seen = picture("Read")
+    seen.sessions[0].attempt = 2
+
+    assert "run 7 shop issue/1 attempt 2" in last_frame(drawn(seen))[1]
+
+
 def test_a_session_that_is_queued_tells_what_it_waits_for() -> None:
     seen = picture("")
     seen.sessions[0].status, seen.sessions[0].claimed_at = "queued", None

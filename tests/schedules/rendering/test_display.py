@@ -16,6 +16,10 @@ def test_an_instant_tells_its_distance_and_hovering_the_rest() -> None:
     assert 'title="2026-11-20 15:00:00 UTC"' in html
 
 
+def test_what_is_counted_is_one_or_many() -> None:
+    assert [display.counted(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
 def test_no_instant_is_a_dash() -> None:
     assert display.instant(None, NOON) == "–"
 

@@ -87,4 +87,4 @@ def test_the_state_as_json() -> None:
         ("release", "2998-01-01T00:00:00+00:00")
     ]
     assert told["broken_schedules"] == 1
-    assert "1 schedules are broken" in rota("status").out
+    assert "1 schedule broken" in rota("status").out

@@ -106,7 +106,7 @@ def test_a_schedule_is_shown_with_its_settings(briefing: Schedule) -> None:
         "tone=brief",
         "shop",
         "(Asia/Tokyo)",
-        "0:30:00 per session, 30 turns, 0.50 USD",
+        "30m per session, 30 turns, 0.50 USD",
         "skip the new run",
         "next run         never",
     ):
@@ -243,10 +243,10 @@ def test_a_backfill_is_listed_first_and_done_with_yes() -> None:
     assert not Run.objects.exists()
     done = schedule("backfill", "daily", *span, "--yes", "--repository", "shop")
     assert done.out == listed.out
-    assert "3 runs are queued" in done.err
+    assert "3 runs queued" in done.err
     assert Run.objects.filter(trigger="backfill").count() == 3
     assert "3 succeeded or are open already" in schedule("backfill", "daily", *span).err
-    assert schedule("cancel-backfill", "daily").err == "3 runs are cancelled.\n"
+    assert schedule("cancel-backfill", "daily").err == "3 runs cancelled.\n"
 
 
 @pytest.mark.parametrize(

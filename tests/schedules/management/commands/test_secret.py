@@ -145,6 +145,7 @@ def test_one_that_is_asked_for_is_not_deleted() -> None:
 def test_delete() -> None:
     put()
     assert secret("delete", "TOKEM").err == "There is no secret “TOKEM” in the table. Did you mean TOKEN?\n"
+    assert secret("delete", "XYZ").err.endswith("bin/manage secret list shows those there are.\n")
     assert secret("delete", "TOKEN").err == "TOKEN is deleted.\n"
     ended = secret("delete", "TOKEN")
     assert (ended.code, ended.err) == (3, "There is no secret “TOKEN” in the table. The table has none.\n")
@@ -154,7 +155,7 @@ def test_rotate(settings: Settings) -> None:
     put()
     old = settings.ROTA_SECRETS_KEYS
     settings.ROTA_SECRETS_KEYS = ["another key that is long enough, too", *old]
-    assert secret("rotate").err == "1 secrets are encrypted with the first key.\n"
+    assert secret("rotate").err == "1 secret encrypted with the first key.\n"
     settings.ROTA_SECRETS_KEYS = old
     ended = secret("rotate")
     assert ended.code == 1
