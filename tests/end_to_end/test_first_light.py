@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,18 +39,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "config.settings",
     }
     if folder := os.environ.get("ROTA_TEST_POSTGRES"):
-        subprocess.run(
-            [sys.executable, "-c", _CREATE, folder], check=True, env={"PATH": os.environ["PATH"]}, timeout=30
-        )
-        environment["DATABASE_URL"] = f"postgresql://postgres@/first_light?host={folder}"
+        name = f"house_{uuid.uuid4().hex}"  # another house may be tested at the same time
+        create = [sys.executable, "-c", _CREATE, folder, name]
+        subprocess.run(create, check=True, env={"PATH": os.environ["PATH"]}, timeout=30)
+        environment["DATABASE_URL"] = f"postgresql://postgres@/{name}?host={folder}"
     return environment
 
 
 _CREATE = """
 import psycopg, sys
 with psycopg.connect(f"host={sys.argv[1]} user=postgres dbname=postgres", autocommit=True) as connection:
-    connection.execute("DROP DATABASE IF EXISTS first_light WITH (FORCE)")
-    connection.execute("CREATE DATABASE first_light")
+    connection.execute(f"CREATE DATABASE {sys.argv[2]}")
 """
 
 

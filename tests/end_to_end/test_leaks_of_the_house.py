@@ -19,7 +19,7 @@ from tests.processes import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.database, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 GIVEN = "Xq7canaryGivenToSessions4Zk2"
 OWN = {

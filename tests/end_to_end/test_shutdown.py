@@ -74,7 +74,8 @@ def test_a_second_worker_of_the_machine_takes_over_from_one_that_died(rota: Hous
     assert rota.starts() == dict.fromkeys(sessions, 1)
 
 
-@pytest.mark.parametrize("how", ["option", pytest.param("setting", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["option", "setting"])
 def test_a_worker_that_drains_waits_for_its_sessions_and_claims_no_others(rota: House, how: str) -> None:
     gate = rota.var / "gate"
     worker = rota.worker(concurrency=2, **({"ROTA_DRAIN": "true"} if how == "setting" else {}), drain=how == "option")
