@@ -95,6 +95,7 @@ def test_a_worker_that_drains_waits_for_its_sessions_and_claims_no_others(rota: 
     assert rota.starts() == {sessions[0]: 1}
 
 
+@pytest.mark.slow
 def test_upkeep_goes_on_while_the_broker_is_away(rota: House) -> None:
     rota.stop_broker()
     session = trigger(rota.schedule(), now=timezone.now())[0].sessions.get()
