@@ -1,4 +1,5 @@
-"""How much memory a running session costs beside its own program: its shim, and the growth of its worker."""
+"""How much memory a running session costs beside its own program: its shim, its part of what shims are forked from, and
+the growth of its worker."""
 
 from __future__ import annotations
 
@@ -72,8 +73,15 @@ def _let_go(sessions: Sequence[Session]) -> None:
 def _memory(sessions: Sequence[Session], worker: psutil.Process, before: int) -> dict[str, float]:
     shims = [_pss(psutil.Process(session.pid)) for session in sessions]
     shim = sum(shims) / len(shims)
+    forkers = {psutil.Process(session.pid).ppid() for session in sessions} - {worker.pid}
+    forker = sum(_pss(psutil.Process(pid)) for pid in forkers) / len(sessions)
     growth = (worker.memory_info().rss - before) / len(sessions)
-    return {"shim_pss_mb": _mb(shim), "worker_growth_rss_mb": _mb(growth), "in_all_mb": _mb(shim + growth)}
+    return {
+        "shim_pss_mb": _mb(shim),
+        "forker_pss_mb": _mb(forker),
+        "worker_growth_rss_mb": _mb(growth),
+        "in_all_mb": _mb(shim + forker + growth),
+    }
 
 
 def _memory_of_agent(session: Session) -> dict[str, float]:

@@ -61,6 +61,7 @@ class Custody:
         self._poller = select.poll()
         self._bell = _hang_bell(self._poller)
         self._born = processes.start_ticks(os.getpid()) or 0
+        self._forks = processes.forks()
         self._pid = 0
         self._status: int | None = None
         self._childless = False
@@ -155,17 +156,20 @@ class Custody:
             self._poller.register(read, select.POLLIN)
         try:
             self._folder.write("process.json", self._identities())
+            self._folder.tell(self.name)
         except OSError as error:
             self._end("disk_full", "Its folder can't be written.", message=f"{error.strerror}.")
         self._heed_stop_file()  # one that came before anybody could know whom to wake
 
+    @property
+    def name(self) -> bytes:
+        """The shim's pid and its start in ticks."""
+        return b"%d %d" % (os.getpid(), self._born)
+
     def _identities(self) -> dict[str, Any]:
-        shim, program = (
-            {"pid": pid, "start_ticks": processes.start_ticks(pid) or 0} for pid in (os.getpid(), self._pid)
-        )
         return {
-            "shim": shim,
-            "program": program,
+            "shim": {"pid": os.getpid(), "start_ticks": self._born},
+            "program": {"pid": self._pid, "start_ticks": processes.start_ticks(self._pid) or 0},
             "cgroup": self._confinement.cgroup,
             "boot_id": processes.boot_id(),
             "started_at_ms": self._started_at_ms,
@@ -297,7 +301,12 @@ class Custody:
         return processes.tree([own], marker=self._folder.path, but=[own], since=self._born)
 
     def _alone(self) -> bool:
-        return self._childless and not self._tree()
+        """Without a child nobody descends from us: then there may be none but strangers who carry the marker."""
+        if not self._childless:
+            return False
+        own = os.getpid()
+        above = own if processes.are_later_ones_higher(own, self._forks) else 0
+        return not processes.tree([], marker=self._folder.path, but=[own], since=self._born, above=above)
 
     def _signal_tree(self, *numbers: int) -> None:
         for process in self._tree():

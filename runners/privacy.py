@@ -11,24 +11,33 @@ from __future__ import annotations
 
 from runners.light import suppress
 
+TYPE_CHECKING = False  # as `typing` has it, without importing it
+if TYPE_CHECKING:
+    from typing import Any
+
 PR_SET_DUMPABLE = 4
+_prctl: Any = None  # as C has it; found once, also for all that are forked
 
 
 def make_private() -> bool:
     """Keep this process's environment and memory from its user's other processes. True when that holds.
 
-    Not where /proc shows only what may be traced (`hidepid`, systemd's ProtectProc): workers could no longer tell
-    whether their shims are alive.
+    It holds for what is forked as well. Not where /proc shows only what may be traced (`hidepid`, systemd's
+    ProtectProc): workers could no longer tell whether their shims are alive.
     """
     return not _hides_processes() and prctl(PR_SET_DUMPABLE, 0)
 
 
-def prctl(option: int, value: int) -> bool:
+def prctl(option: int, value: int | bytes) -> bool:
     """False where the kernel refuses, or ctypes is missing."""
+    global _prctl
     with suppress(ImportError, OSError, AttributeError):
         import ctypes
 
-        return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+        if _prctl is None:
+            _prctl = ctypes.CDLL(None).prctl
+        given = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+        return bool(_prctl(option, given, 0, 0, 0) == 0)
     return False
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 
+from runners import light
 from runners.answer_lines import AnswerLines
 from runners.light import suppress
 from runners.result_lines import ResultLine
@@ -208,7 +209,7 @@ class Recorder:
                 path = f"{self._path}.{stream.code.decode()}"
                 stream.spool = _create(path)
                 os.unlink(path)
-            _write_all(stream.spool, data)
+            light.write(stream.spool, data)
             stream.spooled += len(data)
         except OSError as error:
             self._break(error)
@@ -222,12 +223,12 @@ class Recorder:
         if self.broken:
             return
         try:
-            _write_all(self._log, records)
+            light.write(self._log, records)
             sent = 0
             while sent < spooled:
                 sent += os.sendfile(self._log, spool, sent, spooled - sent)
             if sent:
-                _write_all(self._log, b"\n")
+                light.write(self._log, b"\n")
             self._size = os.lseek(self._log, 0, os.SEEK_CUR)
         except OSError as error:
             self._break(error)
@@ -242,9 +243,3 @@ class Recorder:
 
 def _create(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -75,18 +75,36 @@ def spawn(
             os.dup2(out, 1)
             os.dup2(err, 2)
             os.chdir(cwd)
-            os.execvpe(argv[0], argv, environment)
+            _execute(argv, environment)
         except BaseException as error:  # noqa: BLE001 - or there would be two shims
             os.write(complain, _why(error, argv[0], cwd).encode("utf-8", "replace"))
         finally:
             os._exit(127)
     os.close(complain)
-    with open(complaint, "rb") as file:
-        why = file.read()
+    why = b""
+    while part := os.read(complaint, 4096):
+        why += part
+    os.close(complaint)
     if why:
         os.waitpid(pid, 0)
         raise StartError(why.decode())
     return pid
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> None:
+    """As `os.execvpe` does it, which imports `warnings` first. Raises OSError."""
+    program = argv[0]
+    if "/" in program:
+        os.execve(program, argv, environment)
+    found: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for folder in environment.get("PATH", os.defpath).split(os.pathsep):
+        try:
+            os.execve(os.path.join(folder, program), argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # it is there, and unfit: there may be another one
+            found = found if not isinstance(found, FileNotFoundError) else error
+    raise found
 
 
 def _why(error: BaseException, program: str, cwd: str) -> str:

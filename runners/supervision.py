@@ -22,8 +22,6 @@ import json
 import os
 import select
 import signal
-import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -32,13 +30,12 @@ from typing import Any, Literal
 
 from runners import confinement, processes, recording
 from runners.base import DiskFull, Ending, Launch, Limits, ProcessIdentity, SupervisionError
+from runners.killing import kill_all
 from runners.shim import DISK_FULL
+from runners.starting import SHIM, children, start_shim
 
-START_SECONDS = 20.0  # a shim takes 0.03 s; a machine out of breath may take its time
 KILL_SECONDS = 10.0
-QUIET_LOOKS = 4  # that find nobody: one that forks and ends at once, again and again, may slip through a look
 
-_SHIM = str(Path(__file__).with_name("shim.py"))
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM = "The session could not be started: the disk is full."
 
@@ -56,27 +53,24 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
     try:
         _write_files(launch)
         _write(folder / "launch.json", _instructions(launch, cwd, limits))
-        pid = _spawn(folder)
+        word = start_shim(folder)
     except OSError as error:
         (folder / "launch.json").unlink(missing_ok=True)
         if error.errno in _FULL:
             raise DiskFull(_NO_ROOM) from error
         raise SupervisionError(f"The session could not be started: {error}") from error
-    ticks = processes.start_ticks(pid) or 0  # not another's: we are its parent and reap it later
-    status = _await_first_word(folder, pid)
-    if status is None:
-        _children.add(pid)
-    if not _any_of(folder, "process.json", "ending.json"):
+    if not word or word == DISK_FULL:
         kill(folder)
-        if status is not None and os.waitstatus_to_exitcode(status) == DISK_FULL:
+        if word:
             raise DiskFull(_NO_ROOM)
         raise SupervisionError(f"The shim gave no sign of life. {_last_words(folder)}".strip())
+    pid, ticks = map(int, word.split())
     return ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=processes.boot_id())
 
 
 def ending(folder: Path) -> Ending | None:
     """How the session ended; None while it goes on. SupervisionError when the file is damaged."""
-    _children.reap()
+    children.reap()
     try:
         content = json.loads((folder / "ending.json").read_bytes())
         return Ending(**{field.name: content[field.name] for field in fields(Ending)})
@@ -87,10 +81,15 @@ def ending(folder: Path) -> Ending | None:
 
 
 def ending_or_died(folder: Path) -> Ending | None:
-    """How the session ended; `shim_died` when nobody is there any more who could say."""
+    """How the session ended; `shim_died` when nobody is there any more who could say.
+
+    That stays true: a shim that is born later, for its worker died as it asked for it, finds no launch. So not to be
+    asked while `start` is at work on this folder.
+    """
     if (found := ending(folder)) or _shim_runs(folder):
         return found
-    if found := ending(folder):  # written while we looked
+    _take_launch_away(folder)
+    if (found := ending(folder)) or _shim_runs(folder):  # written, or taken, while we looked
         return found
     now = recording.now_ms()
     return Ending(
@@ -119,7 +118,7 @@ def identify(pid: int) -> ProcessIdentity:
 
 def is_alive(process: ProcessIdentity) -> bool:
     """True when exactly this process runs. A reused pid, another boot or a zombie are not it."""
-    _children.reap()
+    children.reap()
     if process.boot_id != processes.boot_id():
         return False
     return processes.start_ticks(process.pid) == process.start_ticks
@@ -128,8 +127,7 @@ def is_alive(process: ProcessIdentity) -> bool:
 def current(folder: Path) -> list[ProcessIdentity]:
     """Every live process of the session: shim, program, what descends from them, who is marked."""
     boot = processes.boot_id()
-    recorded = (_recorded(folder, name) for name in ("shim", "program"))
-    roots = [process.pid for process in recorded if process is not None and is_alive(process)] + _shims(folder)
+    roots = [pid for pid, _ in _recorded_alive(folder)] + _shims(folder)
     found = processes.tree(roots, marker=str(folder.resolve()))
     return [ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=boot) for pid, ticks in found]
 
@@ -184,20 +182,22 @@ def kill(folder: Path) -> int:
     """
     if _is_over(folder):
         return 0
-    killed = set()
-    # First, for it holds secrets; and a shim that nobody sees yet, for its worker died as it was born, finds no work.
-    (folder / "launch.json").unlink(missing_ok=True)
-    deadline, quiet = time.monotonic() + KILL_SECONDS, 0
-    while quiet < QUIET_LOOKS and time.monotonic() < deadline:
-        left = current(folder)
-        quiet = 0 if left else quiet + 1
-        for process in left:
-            if processes.send((process.pid, process.start_ticks), signal.SIGKILL):
-                killed.add(process)
-        time.sleep(0.01)
+    _take_launch_away(folder)
+    path = os.fsencode(folder.resolve())
+    marker = os.fsencode(f"{processes.MARKER}=") + path
+    killed = kill_all(
+        lambda pid: processes.carries(pid, marker) or _is_shim(pid, path),
+        roots=_recorded_alive(folder),
+        seconds=KILL_SECONDS,
+    )
     confinement.clear_cgroup(str(_record(folder).get("cgroup", "")), str(folder.resolve()))
-    _children.reap()
-    return len(killed)
+    children.reap()
+    return killed
+
+
+def _take_launch_away(folder: Path) -> None:
+    """It holds secrets. And a shim takes it after it can be seen: one that can't be seen by now will find no work."""
+    (folder / "launch.json").unlink(missing_ok=True)
 
 
 def _is_over(folder: Path) -> bool:
@@ -205,66 +205,6 @@ def _is_over(folder: Path) -> bool:
     with suppress(OSError, ValueError, KeyError, TypeError):
         return bool(json.loads((folder / "ending.json").read_bytes())["left"] == 0)
     return False
-
-
-class _Children:
-    """The shims that this process started: ours to reap, or they would stay as zombies."""
-
-    def __init__(self) -> None:
-        self._pids: set[int] = set()
-        self._lock = threading.Lock()
-
-    def add(self, pid: int) -> None:
-        with self._lock:
-            self._pids.add(pid)
-
-    def reap(self) -> set[int]:
-        """Reap those that ended; the pids of the others."""
-        with self._lock:
-            self._pids = {pid for pid in self._pids if not _reaped(pid)}
-            return set(self._pids)
-
-
-_children = _Children()
-
-
-def _reaped(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True
-
-
-def _spawn(folder: Path) -> int:
-    """Start the shim with nothing of ours: environment, descriptors, blocked or ignored signals."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-I", "-S", _SHIM, str(folder)],
-        {processes.MARKER: str(folder)},
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 2, str(folder / "shim.log"), flags, 0o600),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM),
-    )
-
-
-def _await_first_word(folder: Path, pid: int) -> int | None:
-    """Until the shim says that the program runs or that all is over; its status if it ended before it said anything."""
-    deadline = time.monotonic() + START_SECONDS
-    while not _any_of(folder, "process.json", "ending.json") and time.monotonic() < deadline:
-        try:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # whoever started the worker had it ignore its children's ends
-            return None
-        if ended:
-            return status
-        time.sleep(0.005)
-    return None
 
 
 def _instructions(launch: Launch, cwd: Path, limits: Limits) -> str:
@@ -350,24 +290,29 @@ def _recorded(folder: Path, name: str) -> ProcessIdentity | None:
     return None
 
 
+def _recorded_alive(folder: Path) -> list[processes.Process]:
+    """Shim and program, by the shim's record."""
+    recorded = (_recorded(folder, name) for name in ("shim", "program"))
+    return [(process.pid, process.start_ticks) for process in recorded if process is not None and is_alive(process)]
+
+
 def _shim_runs(folder: Path) -> bool:
     """Also between its start and its first word, when only its command line tells."""
     if shim := identity(folder):
         return is_alive(shim)
-    _children.reap()
+    children.reap()
     return bool(_shims(folder))
 
 
 def _shims(folder: Path) -> list[int]:
     """Who is its shim by the command line. The marker is hidden in an environment that a shim keeps to itself."""
-    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_shim(int(entry.name), folder)]
+    path = os.fsencode(folder.resolve())
+    return [pid for pid in processes.pids() if _is_shim(pid, path)]
 
 
-def _is_shim(pid: int, folder: Path) -> bool:
-    with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return os.fsencode(_SHIM) in words and os.fsencode(folder.resolve()) in words
-    return False
+def _is_shim(pid: int, path: bytes) -> bool:
+    words = processes.command_line(pid)
+    return path in words and os.fsencode(SHIM) in words
 
 
 def _last_words(folder: Path) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runners import light
 
-SHIM = Path(light.__file__).with_name("shim.py")
+RUNNERS = Path(light.__file__).parent
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -45,9 +45,10 @@ def test_only_the_errors_that_are_named_end_a_block_in_silence() -> None:
         raise ValueError("x")
 
 
-def test_a_shim_imports_none_of_what_is_heavy() -> None:
+@pytest.mark.parametrize("program", ["shim.py", "forker.py"])
+def test_a_shim_imports_none_of_what_is_heavy(program: str) -> None:
     told = subprocess.run(
-        [sys.executable, "-I", "-S", "-X", "importtime", str(SHIM)],
+        [sys.executable, "-I", "-S", "-X", "importtime", str(RUNNERS / program)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -56,4 +57,14 @@ def test_a_shim_imports_none_of_what_is_heavy() -> None:
     ).stderr
     imported = {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
     assert "runners.custody" in imported
-    assert not imported & {"json", "re", "enum", "contextlib", "functools", "collections", "typing", "pathlib"}
+    assert not imported & {
+        "json",
+        "re",
+        "enum",
+        "contextlib",
+        "functools",
+        "collections",
+        "typing",
+        "pathlib",
+        "socket",
+    }

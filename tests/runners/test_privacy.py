@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # One process looks at another of the same user, before and after that made itself private. As root both become nobody;
 # then a process is not dumpable any more, until it executes something or says so itself.
 _LOOK = """
-import ctypes, json, os
+import ctypes, json, os, subprocess
 from runners import privacy, processes
 
 def become_nobody():
@@ -53,19 +53,23 @@ if victim == 0:
     os.read(heard, 1)
     held = privacy.make_private()
     own = open("/proc/self/stat").read() != "" and os.listdir("/proc/self/fd") != []
-    child = os.system("grep -qz CANARY /proc/self/environ")
-    os.write(tell, json.dumps({"held": held, "own": own, "child": child}).encode())
+    child = subprocess.run(["grep", "-qz", "CANARY", "/proc/self/environ"]).returncode
+    forked = os.fork()
+    if forked:
+        os.write(tell, json.dumps({"held": held, "own": own, "child": child, "forked": forked}).encode())
     os.read(heard, 1)
+    if forked:
+        os.waitpid(forked, 0)
     os._exit(0)
 become_nobody()
 os.read(told, 1)
 before = look(victim)
 os.write(hear, b"1")
 said = json.loads(os.read(told, 1000))
-after = look(victim)
+after, forked = look(victim), look(said.pop("forked"))
 os.close(hear)
 os.waitpid(victim, 0)
-print(json.dumps([before, said, after]))
+print(json.dumps([before, said, after, forked]))
 """
 
 
@@ -85,12 +89,13 @@ def test_the_environment_and_memory_of_a_private_process_are_its_own() -> None:
         check=True,
         timeout=30,
     )
-    before, said, after = json.loads(done.stdout)
+    before, said, after, forked = json.loads(done.stdout)
     held_before = ["environ", "mem", "fd", "cwd"]
     needed = ["start_ticks", "cmdline", "signal"]
     assert [before[what] for what in held_before + needed] == [True] * 7
     assert [after[what] for what in held_before] == [False] * 4
     assert [after[what] for what in needed] == [True] * 3, "what supervision needs"
+    assert forked == after, "what is forked from it is private from its birth"
     assert said == {"held": True, "own": True, "child": 0}, "it sees itself, and what it starts is an ordinary process"
 
 

@@ -85,3 +85,30 @@ def test_a_signal_does_not_hit_who_has_the_pid_now(sleeper: subprocess.Popen[byt
 
 def test_a_signal_to_nobody_is_told() -> None:
     assert not processes.send((2**22 + 1, 1), signal.SIGKILL)
+
+
+def test_forks_are_counted() -> None:
+    before = processes.forks()
+    subprocess.run(["true"], check=True)
+    after = processes.forks()
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
+def test_pids_are_given_out_in_a_circle() -> None:
+    now = processes.forks()
+    assert now is not None
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    assert processes.are_later_ones_higher(1, now)
+    assert not processes.are_later_ones_higher(most, now)
+    assert not processes.are_later_ones_higher(1, now - most), "the circle may have been closed since"
+    assert not processes.are_later_ones_higher(1, None)
+
+
+def test_a_tree_above_a_pid_has_none_below() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60; true"]) as process:
+        until(lambda: len(processes.tree([process.pid])) == 2, within=5, what="its child is there")
+        assert len(processes.tree([process.pid], above=process.pid)) == 1
+        for each in processes.tree([process.pid]):
+            assert processes.send(each, signal.SIGKILL)

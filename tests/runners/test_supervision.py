@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -86,11 +85,9 @@ class TestStart:
         with pytest.raises(SupervisionError, match="No such file or directory"):
             supervision.start(tmp_path / "missing", launch, cwd=tmp_path, limits=limits_of())
 
-    def test_tells_a_full_disk_from_other_faults(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*_: object, **__: object) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        monkeypatch.setattr(os, "posix_spawn", full)
+    def test_tells_a_full_disk_from_other_faults(self, tmp_path: Path) -> None:
+        (tmp_path / "session").mkdir()
+        (tmp_path / "session" / "ending.json.part").symlink_to("/dev/full")
         with pytest.raises(DiskFull):
             hold(tmp_path, "true", environment={"SECRET": "of the schedule"})
         assert not (tmp_path / "session" / "launch.json").exists()
