@@ -31,7 +31,8 @@ class Product:
 
     def check(self, file: Path, *, missing: str) -> Program:
         """The program at this path. Raises ProgramMissing: with the sentence `missing` where there is none."""
-        if not file.is_absolute() or not file.is_file() or not os.access(file, os.X_OK):
+        # Access first: it is refused in words where a folder on the way is closed, and `is_file` raises.
+        if not file.is_absolute() or not os.access(file, os.X_OK) or not file.is_file():
             raise ProgramMissing(missing)
         said = _said(str(file), file.stat().st_mtime_ns, tuple(sorted(self.environment.items())))
         numbers = self.version.match(said)

@@ -19,7 +19,7 @@ import os
 import time
 
 from runners import processes
-from runners.light import suppress
+from runners.light import signal, suppress
 
 TYPE_CHECKING = False  # as `typing` has it, without importing it
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LOOK = 3.0  # seconds between two looks at the tree; each reads all of /proc
 OOM_SCORE = 500  # of 1000: on a machine without memory the kernel ends sessions before workers
 MEGABYTE = 1024 * 1024
+_LOOKS, _PAUSE = 50, 0.02  # until a cgroup is empty: a second
 
 
 class Confinement:
@@ -45,7 +46,7 @@ class Confinement:
             try:
                 self.cgroup = _make_cgroup(limits["cgroup"], cgroup_name(folder), self._memory, self._tasks)
             except OSError as error:
-                self.fault = f"No cgroup can be made in {limits['cgroup']}: {error.strerror}."
+                self.fault = f"No cgroup can be made in {limits['cgroup']}: {error.strerror}.{_advice(error)}"
 
     @property
     def _is_limited(self) -> bool:
@@ -53,7 +54,8 @@ class Confinement:
 
     def enter(self) -> None:
         """In the process that becomes the program. Raises RuntimeError."""
-        os.nice(self._nice)
+        if self._nice:
+            os.nice(self._nice)
         with suppress(OSError):
             _write("/proc/self/oom_score_adj", str(OOM_SCORE))
         if self.cgroup:
@@ -88,10 +90,9 @@ class Confinement:
         return f"The kernel ended {killed} of its processes: the limit is {_megabytes(self._memory)}."
 
     def leave(self) -> None:
-        """Nobody is left in it: the cgroup goes."""
+        """Nobody is left in it: the cgroup goes, and what the session made below it."""
         if self.cgroup:
-            with suppress(OSError):
-                os.rmdir(self.cgroup)
+            _remove(self.cgroup)
 
 
 def cgroup_name(folder: str) -> str:
@@ -103,22 +104,57 @@ def clear_cgroup(cgroup: str, folder: str) -> None:
     """End all that is in the cgroup of a session whose shim died, and remove it. No other cgroup is touched."""
     if os.path.basename(cgroup) != cgroup_name(folder):
         return
-    with suppress(OSError):
+    try:
         _write(f"{cgroup}/cgroup.kill", "1")
-    for _ in range(50):  # until the last of them is gone
+    except OSError:  # before Linux 5.14
+        _kill_members(cgroup)
+    _remove(cgroup)
+
+
+def _kill_members(cgroup: str) -> None:
+    """KILL who is in it or below, until nobody is: who forks meanwhile is found by the next look."""
+    for _ in range(_LOOKS):
+        found = [(pid, processes.start_ticks(pid)) for pid in _members(cgroup)]
+        alive = [(pid, start) for pid, start in found if start is not None]
+        if not alive:
+            return
+        for process in alive:
+            if process[0] in _members(cgroup):  # with this start: it is the one that was listed
+                processes.send(process, signal.SIGKILL)
+        time.sleep(_PAUSE)
+
+
+def _members(cgroup: str) -> list[int]:
+    folders = (folder for folder, _, _ in os.walk(cgroup))
+    return [int(pid) for folder in folders for pid in _read(f"{folder}/cgroup.procs").split() if pid.isdigit()]
+
+
+def _remove(cgroup: str) -> None:
+    """A cgroup goes with its files, and not with those below it. Waits a second for the kernel to be done."""
+    for _ in range(_LOOKS):
         try:
-            os.rmdir(cgroup)
+            for folder, _, _ in os.walk(cgroup, topdown=False):
+                os.rmdir(folder)
         except OSError as error:
-            if error.errno != errno.EBUSY:
-                return
-            time.sleep(0.02)
+            if error.errno == errno.EBUSY:
+                time.sleep(_PAUSE)
+                continue
+        return
 
 
 def _make_cgroup(parent: str, name: str, memory: int | None, tasks: int | None) -> str:
     """Raises OSError; then there is none."""
     path = os.path.join(parent, name)
-    with suppress(OSError):  # they may be on already, and not ours to turn on
-        _write(f"{parent}/cgroup.subtree_control", "+memory +pids")
+    wanted = [f"+{kind}" for kind, limit in (("memory", memory), ("pids", tasks)) if limit is not None]
+    refused: OSError | None = None  # they may be on already, and not ours to turn on
+    for asked in dict.fromkeys([" ".join(wanted), *wanted]):  # all or nothing of each
+        try:
+            _write(f"{parent}/cgroup.subtree_control", asked)
+        except OSError as error:
+            refused = refused or error
+        else:
+            if len(wanted) == len(asked.split()):
+                break
     with suppress(FileExistsError):
         os.mkdir(path, 0o755)
     try:
@@ -128,11 +164,16 @@ def _make_cgroup(parent: str, name: str, memory: int | None, tasks: int | None) 
                 _write(f"{path}/memory.swap.max", "0")
         if tasks is not None:
             _write(f"{path}/pids.max", str(tasks))
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             os.rmdir(path)
-        raise
+        raise refused or error from error
     return path
+
+
+def _advice(error: OSError) -> str:
+    """Limits are for cgroups in whose parent no process is (the kernel's rule of no internal processes)."""
+    return " There are processes in it, and they have to be in one below it." if error.errno == errno.EBUSY else ""
 
 
 def _write(path: str, text: str) -> None:

@@ -45,6 +45,7 @@ _MENDS: Final[Mapping[str, str]] = {
     "unequipped": "See why it does not start where the workers run: the transcript tells what it said.",
     "workspace_failed": "See whether the workers may write to their folders.",
 }
+_FACTS: Final = ("prepared", "credentials", "secrets", "programs", "unreachable")
 _SEE_TRANSCRIPT: Final = "Read the transcript of the rehearsal: its last lines tell more."
 
 
@@ -53,7 +54,9 @@ class Rehearsed:
     """A rehearsal that is over. `started_at_ms`: when its process began, Unix time; None: it never did.
 
     Of the events, those of Rota's own notes may tell in their `data`: `prepared` (part → seconds), `credentials`
-    (names of which a real session needs one, and none is set) and `programs` (those its rules name that are missing).
+    (names of which a real session needs one, and none is set), `secrets` (those that the schedule names and nobody has
+    set), `programs` (those its rules name that are missing) and `unreachable` (what to do so that a real session
+    reaches its model).
     """
 
     options: Mapping[str, Any]
@@ -166,7 +169,7 @@ def _gaps(rehearsed: Rehearsed, asked: Sequence[Asked]) -> Iterator[Gap]:
 
 
 def _missing(rehearsed: Rehearsed) -> Iterator[Gap]:
-    """What is not there: tools, programs, credentials."""
+    """What is not there: tools, programs, credentials, a way to the model."""
     for tool in _unknown_tools(rehearsed):
         mend = "Correct its name, or make it known to the program; or take it off the list."
         yield Gap(f"{tool} is allowed, and the agent program has no such tool.", mend)
@@ -176,11 +179,18 @@ def _missing(rehearsed: Rehearsed) -> Iterator[Gap]:
             f"{program} is allowed as a command, and is not on the PATH of sessions.",
             "Install it where the workers run, or add its folder to ROTA_SESSION_PATH.",
         )
+    for secret in facts.get("secrets", ()):
+        yield Gap(
+            f"There is no secret “{secret}”: a session that is not rehearsed would be refused.",
+            f"Set it in the console, or with bin/manage secret set {secret}.",
+        )
     if names := facts.get("credentials"):
         yield Gap(
             "There is no key to a real model: a session that is not rehearsed would be refused.",
             f"Set {' or '.join(map(str, names))} where the workers run.",
         )
+    if how := facts.get("unreachable"):
+        yield Gap("In its sandbox a session that is not rehearsed could not reach its model.", str(how))
 
 
 def _remarks(rehearsed: Rehearsed, asked: Sequence[Asked], not_rehearsed: Sequence[str]) -> Iterator[str]:
@@ -243,7 +253,7 @@ def _facts(events: Sequence[Event]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for event in events:
         if event.kind == "note":
-            facts |= {name: event.data[name] for name in ("prepared", "credentials", "programs") if name in event.data}
+            facts |= {name: event.data[name] for name in _FACTS if name in event.data}
     return facts
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.conf import settings
 
-from runners import Event, Rehearsed, Report, Runner, missing_programs, report_on
+from runners import Event, Rehearsed, Report, Runner, missing_programs, report_on, unreachable_model
 from schedules.agents import keys_of
-from schedules.models import Session, SessionEvent
+from schedules.models import Schedule, Session, SessionEvent, unknown_secrets
 from schedules.rendering import durations
 
 _KINDS = ("note", "init", "tool_use", "tool_result", "error", "result")
@@ -51,10 +51,24 @@ def facts_for_report(session: Session, runner: Runner, seconds: Mapping[str, flo
     named = {*snapshot["environment"], *snapshot["secrets"]}
     if not any(settings.ROTA_CREDENTIALS.get(name) or name in named for name in keys):
         facts["credentials"] = keys
+    if unset := unknown_secrets(snapshot["secrets"]):
+        facts["secrets"] = unset
     rules = snapshot["options"].get("allowed_tools") or ()
     if missing := missing_programs(rules, path=settings.ROTA_SESSION_PATH):
         facts["programs"] = missing
+    if unreachable := _unreachable(snapshot, runner):
+        facts["unreachable"] = unreachable
     return facts
+
+
+def _unreachable(snapshot: Mapping[str, Any], runner: Runner) -> str:
+    """What to do so that a real session reaches its model from its sandbox. Empty: it does, as far as is known."""
+    if snapshot.get("sandbox", Schedule.Sandbox.NONE) == Schedule.Sandbox.NONE:
+        return ""
+    credentials = [name for name in runner.credentials if name not in snapshot["secrets"]]
+    known = {name: text for name, text in settings.ROTA_CREDENTIALS.items() if text}
+    reach = {"network": snapshot["network"], "allowed_hosts": snapshot["allowed_hosts"]}
+    return unreachable_model(credentials, {**snapshot["environment"], **known}, **reach)[1]
 
 
 def _events(session: Session) -> list[Event]:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,7 @@ _FORGE_VARIABLES = re.compile(
     r"|GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)"
 )
 
+_MEMORY = 2 * 1024**3  # bytes: a tree of a few objects can claim thousands of millions of files
 _END_GRACE = timedelta(seconds=2)  # from TERM, at which git removes its temporary files, until KILL
 # In the last two git has lost the cause: it could open a file, and could not write to it.
 _NO_SPACE = re.compile(
@@ -209,7 +211,7 @@ def _start(
     if work_tree is not None:
         argv.append(f"--work-tree={work_tree}")
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*_bound(timeout, forge=forge), *argv, *arguments],
             cwd=work_tree or "/",
             env=variables,
@@ -223,6 +225,17 @@ def _start(
         if work_tree is not None and not work_tree.is_dir():
             raise WorkspaceError("The checkout is gone.") from error
         raise ProgramMissing("git is not installed on this machine, or not on PATH.") from error
+    if not forge:
+        _bound_memory(process.pid)
+    return process
+
+
+def _bound_memory(pid: int) -> None:
+    """What it maps of packs does not count: `RLIMIT_DATA` is what a process fills itself."""
+    with contextlib.suppress(OSError):  # it has ended
+        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        bound = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))
 
 
 def _bound(timeout: timedelta, *, forge: bool) -> list[str]:

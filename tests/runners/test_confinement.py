@@ -184,6 +184,32 @@ class TestInACgroup:
         assert (cgroup / "cgroup.kill").read_text() == "1"
         assert (other / "cgroup.kill").read_text() == ""
 
+    def test_where_the_kernel_kills_no_cgroup_each_of_its_processes_is_killed(
+        self, parent: Path, tmp_path: Path
+    ) -> None:
+        cgroup = child_of(parent, tmp_path)
+        (cgroup / "cgroup.kill").unlink()
+        (cgroup / "of-a-tool").mkdir()
+        with started("import time; print('ready', flush=True); time.sleep(60)") as process:
+            (cgroup / "of-a-tool/cgroup.procs").write_text(f"{process.pid}\n")
+            confinement.clear_cgroup(str(cgroup), str(tmp_path))
+            assert process.wait(15) == -signal.SIGKILL
+
+    def test_it_goes_with_those_that_the_session_made_below_it(self, parent: Path, tmp_path: Path) -> None:
+        cgroup = child_of(parent, tmp_path)
+        held = Confinement(str(tmp_path), limits(tasks=20, cgroup=str(parent)))
+        for file in cgroup.iterdir():
+            file.unlink()  # a kernel's go with the folder
+        (cgroup / "of-a-tool/of-another").mkdir(parents=True)
+        held.leave()
+        assert not cgroup.exists()
+
+    def test_only_what_is_limited_is_asked_for(self, parent: Path, tmp_path: Path) -> None:
+        (parent / "cgroup.subtree_control").touch()
+        child_of(parent, tmp_path)
+        Confinement(str(tmp_path), limits(tasks=20, cgroup=str(parent)))
+        assert (parent / "cgroup.subtree_control").read_text() == "+pids"
+
     def test_killing_a_session_whose_shim_died_empties_it(self, parent: Path, tmp_path: Path) -> None:
         cgroup = child_of(parent, tmp_path / "session")
         held = hold(tmp_path, "sh", "-c", "echo up; sleep 60", tasks=50, cgroup=str(parent))

@@ -76,6 +76,40 @@ class TestRedactor:
         assert "[redacted]" in hidden
         assert base64.b64encode(secret.encode()[3:9]).decode() not in hidden
 
+    @pytest.mark.parametrize(
+        "written",
+        [
+            *("68756E746572322d68756e7465723333", "68 75 6e 74 65 72 32 2d 68 75 6e 74 65 72 33 33"),
+            *("68:75:6e:74:65:72:32:2d:68:75:6e:74:65:72:33:33", "6875 6e74 6572 322d 6875 6e74 6572 3333"),
+            "".join(f"\\x{byte:02x}" for byte in b"hunter2-hunter33"),
+            "".join(f"\\\\x{byte:02X}" for byte in b"hunter2-hunter33"),
+        ],
+    )
+    def test_hides_it_in_hex_in_capitals_and_not_and_apart(self, written: str) -> None:
+        hidden = Redactor(["hunter2-hunter33"]).text(f"it is {written}!")
+        assert re.fullmatch(r"it is \\{0,2}x?\[redacted\]!", hidden)
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            *("%68unter2&hunter3%33", "h%75nter2%26hunter33", "hunter2%2" + "6%68%75%6e%74%65%72%33%33"),
+            *(r"hunter2\u0026hunter33", r"hunter2\\u0026hunter33", r"\u0068unter2&hunter33"),
+        ],
+    )
+    def test_hides_it_where_single_characters_are_codes(self, written: str) -> None:
+        assert Redactor(["hunter2&hunter33"]).text(f"at /?q={written}&p=%20") == "at /?q=[redacted]&p=%20"
+
+    def test_hides_quotes_and_codes_in_one(self) -> None:
+        secret = 'hunt"er&2<é>'
+        for written in (r"hunt\"er\u00262\u003c\u00e9\u003e", r"hunt\\\"er\\u00262\\u003cé\\u003e"):
+            assert Redactor([secret]).text(f'{{"a": "{written}"}}') == '{"a": "[redacted]"}'
+
+    def test_leaves_alone_what_only_looks_like_a_beginning(self) -> None:
+        """Hex of letters begins with 6 or 7, and so do many ends of texts, with what may stand between digits after."""
+        redactor = Redactor(["hunter2-hunter33"])
+        for text in ("at 16:42:06 -------", "h\n\n\n\n\n\n\n", "100 %", "C:\\", "68 : : : :"):
+            assert redactor.text(text) == text
+
     def test_hides_the_longer_one_of_two_that_begin_alike(self) -> None:
         assert Redactor(["secret", "secret-too"]).text("secret-too secret") == "[redacted] [redacted]"
 
@@ -90,6 +124,13 @@ class TestRedactor:
     def test_hides_a_whole_key_its_short_lines_too(self, line_end: str) -> None:
         hidden = Redactor([KEY]).text(line_end.join(KEY.splitlines()))
         assert hidden == line_end.join(["[redacted]"] * 5)
+
+    @pytest.mark.parametrize("besides", ["100 %\n", "\\u0041\n", "2d 2d\n"])
+    def test_keeps_lines_as_many_as_they_are(self, besides: str) -> None:
+        for written in (KEY, "\n".join(line.encode().hex(" ") for line in KEY.splitlines()), KEY.encode().hex("\n")):
+            hidden = Redactor([KEY]).text(besides + written)
+            assert hidden.count("\n") == (besides + written).count("\n")
+            assert "MIIE" not in hidden
 
     def test_finds_words_wherever_a_line_ends_between_them(self) -> None:
         redactor = Redactor(["correct horse battery staple"])
@@ -162,7 +203,8 @@ class TestRedactedStream:
     @given(
         parts=st.lists(
             st.sampled_from([b"abcdef", b"abcdefgh", b"abc", b"def", b"gh", b"x", b"bcdefg", b"\n", b"\\n", b"\r\n"])
-            | st.sampled_from([b" ", b"abc d", b"ef gh"])
+            | st.sampled_from([b" ", b"abc d", b"ef gh", b"%61", b"bc", b"%66", b"\\u0064", b"\\", b"u0065"])
+            | st.sampled_from([b"61:62", b"63 64", b"6", b"5 66", b":", b"6162636", b"46566", b"67", b"\\x68"])
         ),
         cuts=st.lists(st.integers(1, 9), min_size=1),
     )
@@ -180,6 +222,7 @@ class TestRedactedStream:
         assert stream.feed(b"hello ab") == b"hello "
         assert stream.feed(b"c\n!") == b"abc\n!"
 
+    @pytest.mark.no_cover
     def test_holds_no_more_than_it_may_of_a_secret_that_repeats_itself(self) -> None:
         stream = Redactor(["abababab"]).stream()
         said = b"".join(stream.feed(b"ab" * (1 << 18)) for _ in range(6)) + stream.feed(b" fine") + stream.flush()

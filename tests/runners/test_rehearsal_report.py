@@ -104,6 +104,20 @@ def test_what_the_worker_found_missing_is_told_with_its_mend() -> None:
     assert told.gaps[1].mend == "Set A_KEY or A_TOKEN where the workers run."
 
 
+def test_a_secret_that_nobody_has_set_is_a_gap() -> None:
+    [gap] = report(event("note", secrets=["DEPLOY_TOKEN"])).gaps
+
+    assert "no secret “DEPLOY_TOKEN”" in gap.what
+    assert "bin/manage secret set DEPLOY_TOKEN" in gap.mend
+
+
+def test_a_model_that_is_out_of_reach_is_a_gap() -> None:
+    [gap] = report(event("note", unreachable="Add api.example.com.")).gaps
+
+    assert gap.what == "In its sandbox a session that is not rehearsed could not reach its model."
+    assert gap.mend == "Add api.example.com."
+
+
 def test_a_rehearsal_that_failed_says_why_and_what_to_do() -> None:
     missing = "secrets: NPM_TOKEN: not set where this worker runs."
     told = report(outcome="failed", reason="invalid_options", message=missing)

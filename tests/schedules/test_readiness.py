@@ -85,5 +85,30 @@ def test_the_worker_notes_programs_that_are_not_there(settings: Settings) -> Non
     assert facts["credentials"] == ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"]
 
 
+@pytest.mark.parametrize(
+    ("hosts", "words"), [(["example.com"], "add api.anthropic.com"), (["api.anthropic.com"], ""), ([], "")]
+)
+def test_the_worker_notes_whether_a_real_session_would_reach_its_model(
+    hosts: list[str], words: str, settings: Settings
+) -> None:
+    settings.ROTA_CREDENTIALS = {"ANTHROPIC_API_KEY": "sk-made-up"}
+    sandbox: dict[str, Any] = (
+        {"sandbox": "bubblewrap", "network": "allow_list", "allowed_hosts": hosts} if hosts else {}
+    )
+
+    facts = facts_for_report(rehearsal(**sandbox), CLAUDE, {})
+
+    assert words in facts.get("unreachable", "")
+    assert ("unreachable" in facts) is bool(words)
+
+
+def test_the_worker_notes_secrets_that_nobody_has_set(settings: Settings) -> None:
+    settings.ROTA_SECRETS = {"FORGE_TOKEN": "made-up"}
+
+    facts = facts_for_report(rehearsal(secrets=["FORGE_TOKEN", "DEPLOY_TOKEN"]), CLAUDE, {})
+
+    assert facts["secrets"] == ["DEPLOY_TOKEN"]
+
+
 def test_of_a_session_that_is_no_rehearsal_only_its_times_are_noted() -> None:
     assert facts_for_report(make_session(now=NOW), CLAUDE, {"fetch": 1.0}) == {"prepared": {"fetch": 1.0}}

@@ -72,6 +72,14 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
     until(lambda: not is_running(int(pid)), within=5, what="the deaf program is gone")
 
 
+def test_what_a_command_takes_of_memory_is_bounded(tmp_path: Path) -> None:
+    """Git becomes a shell for an alias, and that waits until it or its parent is bounded."""
+    ours = "/proc/$PPID/limits /proc/$(cut -d' ' -f4 /proc/$PPID/stat)/limits"
+    look = f"for _ in $(seq 150); do grep -qs 'Max data size *{2 * 1024**3} ' {ours} && exit; sleep 0.1; done; exit 9"
+    alias = f"alias.look=!{program(tmp_path, 'look', look)}"
+    git("-c", alias, "look", at=None, action="Looking", timeout=timedelta(seconds=60))
+
+
 def test_an_error_is_a_sentence_without_credentials() -> None:
     said = "hint: Try this\nremote: Denied\nfatal: unable to access 'https://ada:hunter2@example.org/x/': 403\n\x1b[31m"
     assert for_people(said) == "Denied; unable to access 'https://…@example.org/x/': 403;  [31m"
