@@ -85,8 +85,8 @@ EventKind = Literal[
     "thinking",
     "tool_use",  # data = {id, name, input (capped)}
     "tool_result",  # data = {id, is_error}
-    "usage",  # one line of an answer; data: see `runners.verdict`
-    "rate_limit",  # data = {status, resets_at}; see `runners.verdict`
+    "usage",  # one line of an answer; data: see `runners.tallying`
+    "rate_limit",  # data = {status, resets_at}; see `runners.tallying`
     "output",  # a line of a script or function
     "stderr",
     "error",  # the program's own report of a fault
@@ -248,7 +248,7 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What the events so far add up to: the live counters, and what the verdict is made from. See `runners.verdict`."""
+    """What the events so far add up to: the live counters, and what a verdict is made from. See `runners.tallying`."""
 
     model: str = ""  # that answered last, subagents aside; until then the one the program says it will ask
     models: list[str] = field(default_factory=list)  # all that answered, subagents aside, first one first

@@ -11,14 +11,12 @@ import importlib.util
 import json
 import re
 import shutil
-import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from runners import claude_options, claude_stream, mcp_servers, plugins, rehearsal, rehearsals, verdict
+from runners import agent_launch, claude_options, claude_stream, mcp_servers, plugins, rehearsals, verdict
 from runners.agent_programs import NOWHERE, Product
 from runners.base import (
     AnswerRule,
@@ -34,7 +32,6 @@ from runners.base import (
     SessionSpec,
     Tally,
 )
-from runners.environment import OF_EVERY_SESSION, session_environment
 from runners.rehearsals import exercise, made_up
 
 MINIMUM_VERSION: Final = (2, 1, 248)  # the first one that honours `client_composed`
@@ -42,8 +39,6 @@ TRIED_VERSION: Final = (2, 1, 327)
 CONFIG_FOLDER: Final = ".claude"
 PROMPT_FILE: Final = "prompt.jsonl"
 STRUCTURED: Final = "StructuredOutput"  # the tool by which a model gives a result that keeps to a schema
-REHEARSAL_FILE: Final = "rehearsal.json"
-CONVERSATION_BYTES: Final = 64 * 1024 * 1024
 MCP_FILE: Final = "mcp-servers.json"
 
 # Of no use where nobody watches and the workspace is gone afterwards, or reaching out of the session.
@@ -124,14 +119,12 @@ class ClaudeRunner:
         if spec.conversation:
             files[str(_conversation_path(spec))] = _without_costs(spec.conversation.file)
         extra = {**QUIET, **_fallback_variables(spec.options), **spec.environment, **_own_variables(spec)}
-        if spec.rehearse:
-            argv = [sys.executable, "-I", "-S", rehearsal.__file__, str(spec.home / REHEARSAL_FILE), "--", *argv]
-            files[REHEARSAL_FILE] = json.dumps(_script(spec)).encode()
-            extra = rehearsal.without_models(extra)
-        return Launch(
+        return agent_launch.launch(
+            spec,
             argv=argv,
-            environment=session_environment(home=spec.home, extra=extra, path=spec.path),
+            extra=extra,
             files=files,
+            script=_script,
             result_type="result",
             answers=ANSWERS,
             stdin_file=PROMPT_FILE,
@@ -151,7 +144,7 @@ class ClaudeRunner:
         """
         projects = (spec.home / CONFIG_FOLDER / "projects").resolve()
         for file in sorted(projects.glob(f"*/{spec.agent_session_id}.jsonl")):
-            if file.resolve() == file and file.is_file() and 0 < file.stat().st_size <= CONVERSATION_BYTES:
+            if file.resolve() == file and file.is_file() and 0 < file.stat().st_size <= agent_launch.CONVERSATION_BYTES:
                 return Conversation(agent_session_id=spec.agent_session_id, file=file)
         return None
 
@@ -266,22 +259,7 @@ def _script(spec: SessionSpec) -> object:
 
 
 def _spec_problems(spec: SessionSpec) -> dict[str, str]:
-    problems = {}
-    if unset := mcp_servers.wanted(spec.options.get("mcp_servers")) - {*spec.environment, *OF_EVERY_SESSION}:
-        problems["mcp_servers"] = f"{', '.join(sorted(unset))}: is not in the session's environment."
-    if not spec.prompt.strip():
-        problems["prompt"] = "There is nothing to ask the agent: the prompt is empty."
-    if not _is_uuid(spec.agent_session_id):
-        problems["agent_session_id"] = f"{spec.agent_session_id!r} is no UUID."
-    if spec.conversation and not _is_uuid(spec.conversation.agent_session_id):
+    problems = agent_launch.problems(spec)
+    if spec.conversation and not agent_launch.is_uuid(spec.conversation.agent_session_id):
         problems["conversation"] = f"{spec.conversation.agent_session_id!r} is no UUID."
-    elif spec.conversation and not spec.conversation.file.is_file():
-        problems["conversation"] = f"The conversation to go on with is gone: {spec.conversation.file}"
     return problems
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False

@@ -13,9 +13,11 @@ from django.contrib.admin import ModelAdmin
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
+from schedules import halts
 from schedules.admin.fields import PairsField
 from schedules.models import Repository, Schedule
 from schedules.models.schedule import name_is_plain
@@ -31,15 +33,15 @@ def ask(
     form: forms.Form,
     title: str,
     text: str = "",
-    submit: str,
+    submit: str = "",
     dangerous: bool = False,
     back: str,
     hidden: Mapping[str, Any] | None = None,
     listed: Sequence[str] = (),
 ) -> TemplateResponse:
-    """The page with the form. `hidden`: names and values, or lists of values, that are posted along.
+    """The page with the form. Without `submit` there is nothing to press.
 
-    `listed`: what it is about, a line each.
+    `hidden`: names and values, or lists of values, that are posted along. `listed`: what it is about, a line each.
     """
     pairs = [
         (name, value)
@@ -60,7 +62,21 @@ def ask(
         "action": request.get_full_path(),
         "media": admin.media + form.media,
     }
-    return TemplateResponse(request, "admin/rota/ask.html", context, status=400 if form.errors else 200)
+    refused = form.errors and request.method == "POST"
+    return TemplateResponse(request, "admin/rota/ask.html", context, status=400 if refused else 200)
+
+
+def not_now(
+    request: HttpRequest, admin: ModelAdmin[Any], schedule: Schedule, *, title: str, back: str
+) -> TemplateResponse | None:
+    """The page that says why nothing of this schedule starts, and offers nothing to press; None where it does."""
+    halted = halts.refusal(schedule, now=timezone.now())
+    if halted is None:
+        return None
+    form = ConfirmForm({})
+    form.add_error(None, halted[1])
+    text = "Until then nothing of it can be run by hand, and its due times are skipped. A backfill makes up for them."
+    return ask(request, admin, form=form, title=title, text=text, back=back)
 
 
 def back_to(request: HttpRequest, otherwise: str) -> HttpResponseRedirect:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from schedules import backfilling
-from schedules.admin.asking import DIALOG, ConfirmForm, ask
+from schedules.admin.asking import DIALOG, ConfirmForm, ask, not_now
 from schedules.admin.ids import row_id
 from schedules.admin.unfolded import ModelAdmin, action
 from schedules.firing import Refused
@@ -74,6 +74,8 @@ class BackfillActions(ModelAdmin[Schedule]):
     def backfill(self, request: HttpRequest, object_id: str) -> HttpResponse:
         schedule = get_object_or_404(Schedule, pk=row_id(object_id))
         back = reverse("admin:schedules_schedule_change", args=(schedule.pk,))
+        if halted := not_now(request, self, schedule, title=f"Backfill {schedule}", back=back):
+            return halted
         try:
             form = RangeForm(request.POST if request.method == "POST" else None, schedule=schedule)
         except (KeyError, ValueError):

@@ -8,6 +8,8 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
@@ -15,6 +17,7 @@ from schedules import placeholders
 from schedules.admin.schedule_form import PLACEHOLDERS_HELP
 from schedules.admin.unfolded import ModelAdmin, ModelForm
 from schedules.models import Command
+from schedules.rendering.display import instant
 
 _MOST_NAMED = 5
 
@@ -69,7 +72,7 @@ class CommandForm(ModelForm[Command]):
 class CommandAdmin(ModelAdmin[Command]):
     form = CommandForm
     fields = ("id", "name", "description", "target", "prompt")
-    list_display = ("id", "name", "target", "used", "updated_at")
+    list_display = ("id", "name", "target", "used", "updated")
     list_filter = ("target",)
     search_fields = ("id", "name", "description")
     ordering = ("id",)
@@ -85,3 +88,7 @@ class CommandAdmin(ModelAdmin[Command]):
     @display(description="Schedules")
     def used(self, command: Command) -> int:
         return int(getattr(command, "schedule_count", 0))
+
+    @display(description="Changed", ordering="updated_at")
+    def updated(self, command: Command) -> SafeString | str:
+        return instant(command.updated_at, timezone.now())

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 from schedules import stopping
 from schedules.admin.asking import DIALOG, ConfirmForm, ask
 from schedules.admin.ids import row_id
+from schedules.admin.read_only import ReadOnlyAdmin
 from schedules.admin.unfolded import ModelAdmin, action
 from schedules.halts import stop_told
 from schedules.models import Freeze, Session, Stop
@@ -53,31 +54,20 @@ class LiftForm(forms.Form):
 
 
 @admin.register(Stop)
-class StopAdmin(ModelAdmin[Stop]):
+class StopAdmin(ReadOnlyAdmin[Stop]):
     """Who stopped everything, when and why: the newest first. Read only, but for Stop everything and Lift."""
 
-    actions = None
     actions_list = ("stop_everything", "lift")
     list_display = ("reason", "state", "since", "set_by", "until", "lifted_by", "lift_reason")
     list_display_links = None
     list_fullwidth = True
     list_per_page = 50
     ordering = ("-id",)
-    sortable_by = ()
 
     def get_actions_list(self, request: HttpRequest) -> list[Any]:
         """The one of the two that there is something to do for."""
         wanted = "lift" if Stop.objects.in_force().exists() else "stop_everything"
         return [one for one in super().get_actions_list(request) if one.action_name.endswith(wanted)]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_stop_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm(STOP)
@@ -185,6 +175,7 @@ class FreezeAdmin(ModelAdmin[Freeze]):
         return super().get_form(request, obj, change, help_texts={"starts_at": told, "ends_at": told}, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Freeze, form: Any, change: bool) -> None:
+        stopping.hold_starts()
         if not change:
             obj.created_by = request.user.get_username()
         super().save_model(request, obj, form, change)

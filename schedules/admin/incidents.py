@@ -19,8 +19,8 @@ from unfold.enums import ActionVariant
 
 from schedules.admin.asking import ConfirmForm, ask, back_to
 from schedules.admin.ids import row_id
+from schedules.admin.read_only import ReadOnlyAdmin
 from schedules.admin.runs import button
-from schedules.admin.unfolded import ModelAdmin
 from schedules.models import Incident
 from schedules.rendering.display import NOTHING, instant, pill, took
 from schedules.rendering.visible import shorten, visible
@@ -47,8 +47,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Incident)
-class IncidentAdmin(ModelAdmin[Incident]):
-    actions = None
+class IncidentAdmin(ReadOnlyAdmin[Incident]):
     list_display = ("title", "state", "told", "counted", "since", "last")
     list_display_links = ("title",)
     list_filter = (StateFilter, "kind")
@@ -57,19 +56,9 @@ class IncidentAdmin(ModelAdmin[Incident]):
     list_select_related = ("schedule",)
     show_full_result_count = False
     ordering = (F("recovered_at").desc(nulls_first=True), F("acknowledged_at").asc(nulls_first=True), "-last_at")
-    sortable_by = ()
 
     def get_custom_urls(self) -> tuple[tuple[str, str, Any], ...]:
         return (("<int:pk>/acknowledge/", "schedules_incident_acknowledge", acknowledge),)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         last = "to_acknowledge" if request.user.has_perm(ACKNOWLEDGE) else "acknowledged"

@@ -18,10 +18,12 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
 from schedules import quota
 from schedules.admin.asking import ConfirmForm, ask
 from schedules.admin.fields import SuggestingInput
+from schedules.admin.read_only import ReadOnlyAdmin
 from schedules.admin.unfolded import ChangeList, ModelAdmin, ModelForm
 from schedules.agents import providers
 from schedules.budgets import Account
@@ -32,13 +34,20 @@ from schedules.tasks import dispatch
 
 LIFT = "schedules.change_hold"
 """The permission to lift a hold."""
+_NEARLY_SPENT = 80  # per cent of a budget
 
 
-def meter(taken: Decimal | int, of: Decimal | int, *, words: str, held: Decimal | int = 0) -> SafeString:
-    """A bar of what is taken of a limit, and in a lighter colour what is only `held`, with its numbers beside it."""
+def meter(
+    taken: Decimal | int, of: Decimal | int, *, words: str, held: Decimal | int = 0, near: int = 100
+) -> SafeString:
+    """A bar of what is taken of a limit, and in a lighter colour what is only `held`, with its numbers beside it.
+
+    Red when all is taken; amber when that and what is held come to `near` per cent.
+    """
     share = 100 if not of else min(100, round(100 * taken / of))
     held_share = min(100 - share, round(100 * held / of)) if of else 0
-    full = "rota-is-failed" if taken >= of else "rota-is-partial" if taken + held >= of else "rota-is-succeeded"
+    is_near = 100 * (taken + held) >= near * of
+    full = "rota-is-failed" if taken >= of else "rota-is-partial" if is_near else "rota-is-succeeded"
     return format_html(
         '<span class="rota-meter {}" role="meter" aria-valuenow="{}" aria-valuemin="0" aria-valuemax="100"'
         ' aria-label="{}"><span style="width:{}%"></span><span class="rota-meter-held" style="width:{}%"></span></span>'
@@ -57,6 +66,8 @@ class PoolForm(ModelForm[Pool]):
         widget=SuggestingInput(providers),
         help_text="Every session of this provider is in it, such as <code>anthropic</code>. Rehearsals are not.",
     )
+
+    description = forms.CharField(required=False, widget=UnfoldAdminExpandableTextareaWidget({"rows": 2}))
 
     class Meta:
         model = Pool
@@ -108,7 +119,7 @@ class PoolAdmin(ModelAdmin[Pool]):
 
     @display(description="Description")
     def about(self, pool: Pool) -> str:
-        return pool.description.partition("\n")[0]
+        return pool.description.partition("\n")[0] or NOTHING
 
 
 # --- Budgets ------------------------------------------------------------------------------------
@@ -169,14 +180,14 @@ class BudgetAdmin(ModelAdmin[Budget]):
         if account is None:
             return NOTHING
         words = f"{money(account.spent)} of ${budget.limit_usd:,.2f}"
-        return meter(account.spent, budget.limit_usd, words=words, held=account.reserved)
+        return meter(account.spent, budget.limit_usd, words=words, held=account.reserved, near=_NEARLY_SPENT)
 
     @display(description="Reserved")
     def reserved(self, budget: Budget) -> str:
         account = _account(budget)
         return money(account.reserved) if account and account.reserved else NOTHING
 
-    @display(description="Anew")
+    @display(description="Begins anew")
     def renewed(self, budget: Budget) -> SafeString | str:
         account = _account(budget)
         return instant(account.ends_at, timezone.now()) if account else NOTHING
@@ -208,27 +219,20 @@ class SumFilter(admin.SimpleListFilter):
 
 
 @admin.register(Spending)
-class SpendingAdmin(ModelAdmin[Spending]):
+class SpendingAdmin(ReadOnlyAdmin[Spending]):
     """Written by Rota, read by people."""
 
-    actions = None
-    list_display = ("day", "of_schedule", "of_repository", "cost", "sessions")
+    list_display = ("on", "of_schedule", "of_repository", "cost", "sessions")
     list_display_links = None
     list_filter = (SumFilter,)
     list_select_related = ("schedule", "repository")
     list_per_page = 50
     ordering = ("-day", "-cost_usd", "pk")
-    sortable_by = ()
     show_full_result_count = False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    @display(description="Day")
+    def on(self, row: Spending) -> str:
+        return row.day.isoformat()
 
     @display(description="Schedule")
     def of_schedule(self, row: Spending) -> str:
@@ -259,28 +263,16 @@ class HoldList(ChangeList):
 
 
 @admin.register(Hold)
-class HoldAdmin(ModelAdmin[Hold]):
+class HoldAdmin(ReadOnlyAdmin[Hold]):
     """Written by Rota; a person may lift one."""
 
-    actions = None
     list_display = ("credential", "state", "reason", "ends", "since_when", "lifting")
     list_display_links = None
     ordering = ("-until", "credential")
-    sortable_by = ()
 
     def get_urls(self) -> list[URLPattern]:
         lifting = path("<int:pk>/lift/", self.admin_site.admin_view(self.lift), name="schedules_hold_lift")
         return [lifting, *super().get_urls()]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """There is no form: `lift` asks for the permission itself."""
-        return False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return HoldList

@@ -1,4 +1,4 @@
-"""Lists of rows that only grow: newest first, page by page below an id, never counted, never written."""
+"""Lists of rows that only grow: newest first, page by page below an id, never counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 from schedules.admin.ids import row_id
-from schedules.admin.unfolded import ChangeList, ModelAdmin
+from schedules.admin.read_only import ReadOnlyAdmin
+from schedules.admin.unfolded import ChangeList
 
 BEFORE = "before"
 
@@ -33,7 +34,7 @@ class ChippedList(ChangeList):
     @property
     def chips(self) -> list[Chip]:
         chosen = self.params.get("status__exact", "")
-        choices = self.model._meta.get_field("status").flatchoices  # type: ignore[union-attr]
+        choices = self.model._meta.get_field("status").flatchoices  # type: ignore[union-attr]  # a field
         return [
             Chip(label, value, self.get_query_string({"status__exact": value or None}), value == chosen)
             for value, label in (("", "all"), *choices)
@@ -77,26 +78,13 @@ class NewestFirst(ChippedList):
         self.paginator = _Pages()
 
 
-class RecordAdmin(ModelAdmin[_M]):
-    """Rows that Rota writes and people read."""
-
-    actions = None
+class RecordAdmin(ReadOnlyAdmin[_M]):
     list_per_page = 50
     list_fullwidth = True
     list_filter_submit = True
     list_before_template = "admin/rota/chips.html"
     show_full_result_count = False
     show_facets = ShowFacets.NEVER  # they count every row
-    sortable_by = ()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return NewestFirst
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False

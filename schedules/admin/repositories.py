@@ -47,7 +47,7 @@ class RepositoryAdmin(ModelAdmin[Repository]):
 
     def save_model(self, request: HttpRequest, obj: Repository, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        request.rota_saved = obj  # type: ignore[attr-defined]
+        request.rota_saved = obj  # type: ignore[attr-defined]  # ours, for `changeform_view`
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None

@@ -85,7 +85,7 @@ def _chosen(value: Any, option: Option) -> Any:
 
 
 def _usual(name: str) -> Any:
-    return Schedule._meta.get_field(name).get_default()  # type: ignore[union-attr]
+    return Schedule._meta.get_field(name).get_default()  # type: ignore[union-attr]  # a field of ours
 
 
 def labels(form: forms.ModelForm[Schedule], names: list[str]) -> str:

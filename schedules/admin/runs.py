@@ -21,7 +21,7 @@ from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from schedules import firing, steering
-from schedules.admin.asking import DIALOG, ConfirmForm, RehearsableForm, ask
+from schedules.admin.asking import DIALOG, ConfirmForm, RehearsableForm, ask, not_now
 from schedules.admin.ids import row_id
 from schedules.admin.newest_first import RecordAdmin
 from schedules.admin.unfolded import ChangeList
@@ -109,8 +109,10 @@ class RunAdmin(RecordAdmin[Run]):
         return run.schedule.name
 
     @display(description="Repository")
-    def repository_name(self, run: Run) -> str:
-        return run.repository.slug if run.repository else NOTHING
+    def repository_name(self, run: Run) -> SafeString | str:
+        if run.repository is None:
+            return NOTHING
+        return format_html('<span class="rota-clip" title="{0}">{0}</span>', run.repository.slug)
 
     @display(description="Status")
     def state(self, run: Run) -> SafeString:
@@ -202,6 +204,9 @@ def cancel(request: HttpRequest, pk: int, model_admin: RunAdmin) -> HttpResponse
 def retry(request: HttpRequest, pk: int, model_admin: RunAdmin) -> HttpResponse:
     require_steering(request)
     run = get_object_or_404(Run.objects.select_related("schedule", "repository"), pk=pk)
+    title, back = f"Retry run {pk}", run_url(pk)
+    if halted := not_now(request, model_admin, run.schedule, title=title, back=back):
+        return halted
     posted = request.POST if request.method == "POST" else None
     form = RehearsableForm(
         posted,
@@ -218,10 +223,10 @@ def retry(request: HttpRequest, pk: int, model_admin: RunAdmin) -> HttpResponse:
         request,
         model_admin,
         form=form,
-        title=f"Retry run {pk}",
+        title=title,
         text=f"A new run of {run.schedule}{place}, with its configuration of today.",
         submit="Retry",
-        back=run_url(pk),
+        back=back,
     )
 
 

@@ -27,6 +27,7 @@ from schedules.admin.asking import (
     RunNowForm,
     ask,
     back_to,
+    not_now,
 )
 from schedules.admin.backfills import BackfillActions
 from schedules.admin.ids import row_id
@@ -96,6 +97,9 @@ class ScheduleActions(BackfillActions):
     )
     def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
         schedule = _schedule(object_id)
+        title, back = f"Run {schedule} now", schedule_url(schedule.pk)
+        if halted := not_now(request, self, schedule, title=title, back=back):
+            return halted
         rehearsing = rehearsed(schedule.runner)
         form = RunNowForm(_posted(request), schedule=schedule, rehearsing=rehearsing is not None)
         if form.is_valid():
@@ -105,15 +109,7 @@ class ScheduleActions(BackfillActions):
         text = "A run by hand, beside those of its timetable."
         if rehearsing:
             text += f" {rehearsing.why}: it is rehearsed."
-        return ask(
-            request,
-            self,
-            form=form,
-            title=f"Run {schedule} now",
-            text=text,
-            submit="Run now",
-            back=schedule_url(schedule.pk),
-        )
+        return ask(request, self, form=form, title=title, text=text, submit="Run now", back=back)
 
     @action(description="Pause", url_path="pause", icon="pause", permissions=["change"], attrs=DIALOG)
     def pause(self, request: HttpRequest, object_id: str) -> HttpResponse:

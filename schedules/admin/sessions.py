@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -103,6 +104,7 @@ class SessionAdmin(RecordAdmin[Session]):
             "report": report_of(session),
             "attempts": _attempts(session),
             "late_at": datetime.fromisoformat(session.late_report["at"]) if session.late_report else None,
+            "says_data_alone": _says_data_alone(session),
             "shown": _shown(session, everything="all" in request.GET),
             "diff": diff.parse(session.patch) if session.patch else None,
             "task_url": _task_url(session),
@@ -160,6 +162,16 @@ class SessionAdmin(RecordAdmin[Session]):
             session.insertions,
             session.deletions,
         )
+
+
+def _says_data_alone(session: Session) -> bool:
+    """Its text is the same JSON as its structured result: that is shown once."""
+    if session.structured is None:
+        return False
+    try:
+        return bool(json.loads(session.result) == session.structured)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _shown(session: Session, *, everything: bool) -> Shown:

@@ -46,10 +46,20 @@ if TYPE_CHECKING:
 else:
     from unfold.admin import ModelAdmin as UnfoldModelAdmin
     from unfold.decorators import action
-    from unfold.views import ChangeList
+    from unfold.views import ChangeList as UnfoldChangeList
+
+    class ChangeList(UnfoldChangeList):
+        def get_results(self, request):
+            """A list that is shown whole has nothing to say of how much of it is shown, counted or not."""
+            super().get_results(request)
+            if self.full_result_count is None and not (self.query or self.has_active_filters):
+                self.full_result_count = self.result_count
 
     class ModelAdmin(UnfoldModelAdmin):
         empty_value_display = NOTHING  # one dash on all screens
+
+        def get_changelist(self, request, **kwargs):
+            return ChangeList
 
         def __class_getitem__(cls, model):
             return cls

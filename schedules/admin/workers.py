@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
@@ -14,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from schedules.admin.unfolded import ModelAdmin
+from schedules.admin.read_only import ReadOnlyAdmin
 from schedules.models import Session, WorkerHeartbeat
 from schedules.rendering.display import NOTHING, instant, pill
 from schedules.rendering.visible import visible
@@ -28,25 +27,14 @@ def life(worker: WorkerHeartbeat, now: datetime) -> str:
 
 
 @admin.register(WorkerHeartbeat)
-class WorkerAdmin(ModelAdmin[WorkerHeartbeat]):
-    actions = None
-    list_display = ("name", "state", "kind", "concurrency", "busy", "seen", "since", "process", "version", "agents")
+class WorkerAdmin(ReadOnlyAdmin[WorkerHeartbeat]):
+    list_display = ("name", "state", "kind", "at_once", "busy", "seen", "since", "process", "version", "agents")
     list_filter = ("kind",)
     ordering = ("-last_seen_at",)
-    sortable_by = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerHeartbeat]:
         running = Count("sessions", filter=Q(sessions__status=Session.Status.RUNNING))
         return super().get_queryset(request).annotate(running=running)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @display(description="Status")
     def state(self, worker: WorkerHeartbeat) -> SafeString:
@@ -54,9 +42,14 @@ class WorkerAdmin(ModelAdmin[WorkerHeartbeat]):
         held = visible(worker.holds_back)
         return format_html('{}<span class="rota-below">{}</span>', pill(life(worker, timezone.now())), held)
 
+    @display(description="Concurrency")
+    def at_once(self, worker: WorkerHeartbeat) -> int | str:
+        """How many sessions it takes at once; beat and a control worker take none."""
+        return worker.concurrency or NOTHING
+
     @display(description="Sessions")
-    def busy(self, worker: WorkerHeartbeat) -> int:
-        return int(getattr(worker, "running", 0))
+    def busy(self, worker: WorkerHeartbeat) -> int | str:
+        return int(getattr(worker, "running", 0)) if worker.concurrency else NOTHING
 
     @display(description="Last heard of")
     def seen(self, worker: WorkerHeartbeat) -> SafeString | str:

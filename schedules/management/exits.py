@@ -79,6 +79,10 @@ class ExitingCommand(BaseCommand):
             prog_name, subcommand, formatter_class=_HelpFormatter, epilog=self.epilog, **kwargs
         )
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Before a command adds its own: usage and errors name it, and its verbs, as people type it."""
+        parser.prog = f"bin/manage {parser.prog.rpartition(' ')[2]}"
+
     def execute(self, *args: Any, **options: Any) -> None:
         try:
             super().execute(*args, **options)

@@ -16,9 +16,10 @@ from django.db.models import F, Q
 from runners import load_runner
 from schedules import timetable
 from schedules.models import snapshot
+from schedules.models.allowance import Allowance
 from schedules.models.command import Command, Target
-from schedules.models.pool import Pool
 from schedules.models.repository import Repository
+from schedules.models.timing import Timing
 from schedules.models.validation import schedule_problems
 
 name_is_plain = RegexValidator(
@@ -44,7 +45,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         list(self.select_for_update(of=("self",)).values_list("pk"))
 
 
-class Schedule(models.Model):
+class Schedule(Timing, Allowance):
     """An agent, script or function on the rota.
 
         active ⇄ paused        by a person with a reason, or by Rota after failures
@@ -54,7 +55,7 @@ class Schedule(models.Model):
     `next_run_at` is the nominal time that the cron line gives, or its one time; `due_at` is that plus jitter, and what
     beat reads. Both are empty while the schedule is not active, has no time left or is past its end; while it is not
     active, its due times up to `accounted_at` are on record, and those after it are recorded when it comes back.
-    Whoever changes when it runs goes by `steering.save_edited`, so that an edit never reaches into the past.
+    Whoever changes when it runs goes by `editing.save_edited`, so that an edit never reaches into the past.
     """
 
     class Status(models.TextChoices):
@@ -62,12 +63,6 @@ class Schedule(models.Model):
         PAUSED = "paused", "paused"
         DISABLED = "disabled", "disabled"
         BROKEN = "broken", "broken"
-
-    class Overlap(models.TextChoices):
-        SKIP = "skip", "skip the new run"
-        QUEUE_ONE = "queue_one", "queue one, skip further ones"
-        CANCEL_OTHER = "cancel_other", "cancel the run before"
-        ALLOW = "allow", "run side by side"
 
     class Retry(models.TextChoices):
         NONE = "none", "never"
@@ -89,15 +84,6 @@ class Schedule(models.Model):
         HIGH = "high", "high"
         XHIGH = "xhigh", "extra high"
         MAX = "max", "all it can"
-
-    class Sandbox(models.TextChoices):
-        NONE = "none", "none: it sees what the worker's user sees"
-        BUBBLEWRAP = "bubblewrap", "bubblewrap: its checkout, and nothing else of the machine"
-
-    class Network(models.TextChoices):
-        HOST = "host", "the worker's"
-        NONE = "none", "none"
-        ALLOW_LIST = "allow_list", "the allowed hosts only"
 
     # What
     name = models.CharField(
@@ -203,78 +189,7 @@ class Schedule(models.Model):
         help_text="At most this many sessions a run.",
     )
 
-    # When
-    cron = models.CharField(
-        max_length=200,
-        blank=True,
-        help_text="Minute, hour, day of month, month, day of week; or @daily and its like. Empty: only by hand.",
-    )
-    at = models.DateTimeField(null=True, blank=True, help_text="Once, at this time, instead of a cron line.")
-    time_zone = models.CharField(max_length=64, default="UTC")
-    starts_at = models.DateTimeField(null=True, blank=True, help_text="Nothing is due before this.")
-    ends_at = models.DateTimeField(null=True, blank=True, help_text="Nothing is due after this.")
-    max_runs = models.PositiveIntegerField(
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(1)],
-        help_text="Due times that run, in all. Empty: no limit.",
-    )
-    jitter = models.DurationField(
-        default=timedelta,
-        blank=True,
-        help_text="Spread over this time after the nominal one, the same each time.",
-    )
-    catch_up = models.DurationField(
-        "catch-up window",
-        default=timedelta(minutes=15),
-        help_text="How late a missed time may still run.",
-    )
-    overlap = models.CharField(
-        "overlap policy",
-        max_length=20,
-        choices=Overlap,
-        default=Overlap.SKIP,
-        help_text="When the run before is still open.",
-    )
-
-    # Limits
-    timeout = models.DurationField(default=timedelta(minutes=30), help_text="A session is ended after this time.")
-    silence = models.DurationField(
-        "silence limit",
-        null=True,
-        blank=True,
-        default=timedelta(minutes=10),
-        help_text="A session is ended when it prints nothing for this time.",
-    )
-    max_turns = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
-    max_budget_usd = models.DecimalField(
-        "money limit (USD)",
-        max_digits=8,
-        decimal_places=2,
-        null=True,
-        blank=True,
-        help_text="For one session.",
-    )
-    max_run_usd = models.DecimalField(
-        "money limit of a run (USD)",
-        max_digits=8,
-        decimal_places=2,
-        null=True,
-        blank=True,
-        help_text="For all sessions of one run.",
-    )
-    max_sessions = models.PositiveSmallIntegerField(
-        "sessions at once", default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)]
-    )
-    priority = models.SmallIntegerField(default=0, help_text="Higher goes first.")
-    pools = models.ManyToManyField(
-        Pool, blank=True, related_name="schedules", help_text="Named limits that its sessions share with others."
-    )
-    weight = models.PositiveSmallIntegerField(
-        default=1,
-        validators=[MinValueValidator(1), MaxValueValidator(1000)],
-        help_text="Places that one session takes in each of its pools.",
-    )
+    # Failures
     retry = models.CharField(
         max_length=20, choices=Retry, default=Retry.NONE, help_text="When a session is tried anew."
     )
@@ -308,22 +223,6 @@ class Schedule(models.Model):
     secrets = models.JSONField(
         default=list, blank=True, help_text='Names of secrets it is given, such as ["NPM_TOKEN"].'
     )
-    sandbox = models.CharField(
-        max_length=20,
-        choices=Sandbox,
-        default=Sandbox.NONE,
-        help_text="Where a worker can't make one, the session fails and says why.",
-    )
-    network = models.CharField(
-        max_length=20, choices=Network, default=Network.HOST, help_text="What the sandbox lets it reach."
-    )
-    allowed_hosts = models.JSONField(
-        default=list,
-        blank=True,
-        help_text='Such as ["api.anthropic.com", "*.example.com", "forge.example.com:8443"]. '
-        "An agent needs the one of its model.",
-    )
-
     # Output
     persistence = models.CharField("conversation", max_length=20, choices=Persistence, default=Persistence.FRESH)
     allow_empty_result = models.BooleanField(default=False, help_text="An empty result is a success all the same.")
@@ -345,7 +244,6 @@ class Schedule(models.Model):
     last_run_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_status = models.CharField(max_length=20, blank=True, editable=False)
     run_count = models.PositiveIntegerField(default=0, editable=False)
-    fired_count = models.PositiveIntegerField(default=0, editable=False)
     last_success_at = models.DateTimeField(null=True, blank=True, editable=False)
     overdue_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -410,6 +308,12 @@ class Schedule(models.Model):
                 condition=Q(status="active", due_at=None) & ~Q(cron=""),
                 name="schedule_unplanned",
             ),
+            # The same for those with a single time; those that are done stay in it, and it is read from a month ago on.
+            models.Index(
+                fields=("at",),
+                condition=Q(status="active", due_at=None, at__isnull=False),
+                name="schedule_once_unplanned",
+            ),
         )
 
     def __str__(self) -> str:
@@ -430,14 +334,6 @@ class Schedule(models.Model):
                 raise ValidationError(
                     {"repositories": f"{', '.join(without)}: has no forge to list {self.get_target_display()} from."}
                 )
-
-    def check_pools(self, pools: Collection[Pool]) -> None:
-        """The same at `pools`: one that can never hold a session of this weight. One of 0 places is shut on purpose."""
-        narrow = [f"{pool} ({pool.places})" for pool in pools if 0 < pool.places < self.weight]
-        if narrow:
-            raise ValidationError(
-                {"pools": f"A session takes {self.weight} places, more than there are in all: {', '.join(narrow)}."}
-            )
 
     @property
     def template(self) -> str:
@@ -462,8 +358,6 @@ class Schedule(models.Model):
         self.go_on_at(self.next_after(now) if active else None)
 
     PLAN_FIELDS = ("next_run_at", "due_at", "accounted_at")
-    # What decides when it runs: whoever changes one of these plans anew.
-    TIMING_FIELDS = frozenset({"cron", "at", "time_zone", "starts_at", "ends_at", "max_runs", "jitter"})
 
     def go_on_at(self, nominal: datetime | None) -> None:
         self.next_run_at = nominal
@@ -483,27 +377,6 @@ class Schedule(models.Model):
         """When something should have succeeded at the latest, if nothing did before its next time."""
         return None if self.next_run_at is None else self.next_run_at + self.timeout + self.catch_up
 
-    def next_after(self, instant: datetime) -> datetime | None:
-        """The first nominal time after `instant` within start, end and number of runs; None where there is none."""
-        if self.runs_left == 0:
-            return None
-        if self.starts_at and instant < self.starts_at:
-            instant = self.starts_at - timedelta(microseconds=1)
-        if self.at:
-            nominal = self.at
-            if nominal <= instant:
-                return None
-        elif self.cron:
-            nominal = timetable.next_after(self.cron, self.time_zone, instant)
-        else:
-            return None
-        return None if self.ends_at and nominal > self.ends_at else nominal
-
-    @property
-    def runs_left(self) -> int | None:
-        """How many due times may still run; None: as many as come."""
-        return None if self.max_runs is None else max(0, self.max_runs - self.fired_count)
-
     def due_for(self, nominal: datetime) -> datetime:
         """`nominal` plus this schedule's share of its jitter, before the next nominal time and not after its end."""
         if not self.jitter:
@@ -516,29 +389,6 @@ class Schedule(models.Model):
             room = min(room, self.ends_at - nominal)
         digest = hashlib.sha256(self.name.encode()).digest()
         return nominal + max(room, timedelta()) * (int.from_bytes(digest[:4]) / 2**32)
-
-    def upcoming(self, now: datetime, count: int = 10) -> list[datetime]:
-        """The next nominal times within start, end and number of runs, as they will fire."""
-        times: list[datetime] = []
-        following = self.next_after(now)
-        while following is not None and len(times) < min(count, self.runs_left or count):
-            times.append(following)
-            following = self.next_after(following)
-        return times
-
-    def in_words(self) -> str:
-        """When it runs: `At 09:00, every day`, `Once`, `Only by hand`. Raises TimetableError."""
-        if self.at:
-            return "Once"
-        if not self.cron:
-            return "Only by hand"
-        words = timetable.describe(self.cron)
-        return words if self.max_runs is None else f"{words}, {self.max_runs} times"
-
-    def check_at(self, now: datetime) -> None:
-        """What `clean` can't see, for it knows no time. Raises ValidationError at `at` for one that is past."""
-        if self.at and self.at <= now:
-            raise ValidationError({"at": "This time is past: it would never run. Give one that is still to come."})
 
     @property
     def is_agent(self) -> bool:

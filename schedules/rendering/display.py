@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from schedules.models import Reason, Schedule, Session
 from schedules.rendering import durations
-from schedules.timetable import TimetableError, describe
+from schedules.timetable import TimetableError
 
 NOTHING = "–"
 
@@ -97,16 +97,6 @@ def amount(number: int | None) -> str:
         if number >= size:
             return f"{number / size:.1f}".removesuffix(".0") + letter
     return str(number)
-
-
-def cadence(cron: str) -> str:
-    """When it fires, in words."""
-    if not cron:
-        return "Only by hand"
-    try:
-        return describe(cron)
-    except TimetableError:
-        return "Can't be read"
 
 
 def when(schedule: Schedule) -> str:

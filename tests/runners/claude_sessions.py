@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import rehearsals, verdict
-from runners.base import Ending, Event, Launch, Line, SessionResult, SessionSpec, Tally
+from runners import rehearsals, tallying
+from runners.base import Ending, Event, Launch, Line, Runner, SessionResult, SessionSpec, Tally
 from runners.claude import ClaudeRunner
 from runners.scripted_model import Request, ScriptedModel
 
@@ -32,6 +32,7 @@ QUICK = {"CLAUDE_CODE_MAX_RETRIES": "1"}
 class Session:
     """What came of one session."""
 
+    runner: Runner
     spec: SessionSpec
     launch: Launch
     lines: list[Line]
@@ -42,12 +43,11 @@ class Session:
     result: SessionResult = field(init=False)
 
     def __post_init__(self) -> None:
-        runner = ClaudeRunner()
-        self.events = [event for line in self.lines for event in runner.read(line)]
+        self.events = [event for line in self.lines for event in self.runner.read(line)]
         self.tally = Tally()
         for event in self.events:
-            verdict.add(self.tally, event)
-        self.result = runner.judge(self.ending, self.tally, self.spec)
+            tallying.add(self.tally, event)
+        self.result = self.runner.judge(self.ending, self.tally, self.spec)
 
 
 def make_spec(folder: Path, **changes: Any) -> SessionSpec:
@@ -68,7 +68,8 @@ def make_spec(folder: Path, **changes: Any) -> SessionSpec:
 
 def run(spec: SessionSpec, *, seconds: float = 30.0, ended_by: str = "timed_out") -> Session:
     """Start what `launch` says, as the shim would, and wait; what lasts longer than `seconds` is killed."""
-    launch = ClaudeRunner().launch(spec)
+    runner = ClaudeRunner()
+    launch = runner.launch(spec)
     for name, content in launch.files.items():
         file = spec.home / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,8 @@ def run(spec: SessionSpec, *, seconds: float = 30.0, ended_by: str = "timed_out"
             how = ended_by
     lines = [Line(at_ms=begun, stream="out", data=data) for data in out.splitlines()]
     lines += [Line(at_ms=begun, stream="err", data=data) for data in err.splitlines()]
-    return Session(spec=spec, launch=launch, lines=lines, ending=make_ending(process.returncode, how, begun))
+    ending = make_ending(process.returncode, how, begun)
+    return Session(runner=runner, spec=spec, launch=launch, lines=lines, ending=ending)
 
 
 def make_ending(code: int, ended_by: str = "", at_ms: int = 0, **changes: Any) -> Ending:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from runners import following, supervision, verdict
+from runners import following, supervision, tallying
 from runners.base import Ending, Launch, Limits, Line, ProcessIdentity, Runner, SessionResult, SessionSpec, Tally
 from tests.processes import until
 
@@ -105,5 +105,5 @@ def see_through(runner: Runner, spec: SessionSpec, **limits: float | None) -> tu
     tally = Tally()
     for line in held.read():
         for event in runner.read(line):
-            verdict.add(tally, event)
+            tallying.add(tally, event)
     return runner.judge(ending, tally, spec), held.lines

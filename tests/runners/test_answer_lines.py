@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from runners import verdict
+from runners import tallying
 from runners.answer_lines import AnswerLines
 from runners.base import Tally
 from runners.claude import ANSWERS
@@ -29,7 +29,7 @@ def answer(id: object, **more: Any) -> bytes:
 def test_as_many_are_counted_as_the_verdict_counts(name: str) -> None:
     lines, tally = recorded(name)[1], Tally()
     for event in (event for line in lines for event in read(line)):
-        verdict.add(tally, event)
+        tallying.add(tally, event)
     assert count(*(line.data for line in lines)) == tally.turns
 
 

@@ -233,7 +233,9 @@ def test_a_server_and_a_plugin_work_in_a_sandbox(tmp_path: Path) -> None:
         launch = sandbox.wrap(ClaudeRunner().launch(spec), spec=spec, sandbox=sandbox.Sandbox(network="host"))
         shim = supervision.start(spec.folder, launch, cwd=spec.workspace, limits=limits_of())
         held = Held(folder=spec.folder, shim=shim)
-        session = Session(spec=spec, launch=launch, ending=held.end(within=60), lines=held.read())
+        session = Session(
+            runner=ClaudeRunner(), spec=spec, launch=launch, ending=held.end(within=60), lines=held.read()
+        )
 
     assert (session.result.outcome, session.result.message) == ("succeeded", "")
     assert f"Sunny in Paris, says {spec.home}" in [event.text for event in session.events]

@@ -13,8 +13,8 @@ from runners.codex import CodexRunner
 from runners.codex_options import mcp_server
 from tests.runners import codex_sessions
 from tests.runners import mcp_server as server_of_ours
-from tests.runners.claude_sessions import say, use
-from tests.runners.codex_sessions import NEWER, NO_CODEX, Session, converse, make_spec, run
+from tests.runners.claude_sessions import Session, say, use
+from tests.runners.codex_sessions import NEWER, NO_CODEX, converse, make_spec, run
 
 needs_codex = pytest.mark.skipif(not codex_sessions.program(), reason=NO_CODEX)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runners import reckoning, verdict
+from runners import reckoning, tallying, verdict
 from runners.base import Event, Line, Tally
 from runners.claude_stream import read
 from tests.runners.claude_sessions import make_ending
@@ -22,7 +22,7 @@ def answer(number: int, *, model: str = PRICED, input_tokens: int = 500_000, **d
 def tally(*events: Event) -> Tally:
     made = Tally()
     for event in events:
-        verdict.add(made, event)
+        tallying.add(made, event)
     return made
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from runners import sandbox, supervision, verdict
+from runners import sandbox, supervision, tallying
 from runners.base import Launch, OptionsInvalid, SandboxUnavailable, SessionSpec, Tally
 from runners.claude import ClaudeRunner
 from runners.codex import CodexRunner
@@ -402,7 +402,9 @@ class TestRunners:
     def see_through(self, runner: Any, spec: SessionSpec, within: Sandbox, **limits: float | None) -> Any:
         held = begin(spec, runner.launch(spec), within, **limits)
         ending = held.end(within=50)
-        return claude_sessions.Session(spec=spec, launch=runner.launch(spec), lines=held.read(), ending=ending)
+        return claude_sessions.Session(
+            runner=runner, spec=spec, launch=runner.launch(spec), lines=held.read(), ending=ending
+        )
 
     def test_a_script_writes_its_result(self, tmp_path: Path) -> None:
         program = 'echo "# Fine" > "$ROTA_RESULT_FILE"; cd "$ROTA_WORKSPACE" && touch made'
@@ -462,7 +464,7 @@ class TestRunners:
         ending, tally = held.end(within=50), Tally()
         for line in held.read():
             for event in runner.read(line):
-                verdict.add(tally, event)
+                tallying.add(tally, event)
         result = runner.judge(ending, tally, spec)
         assert (result.outcome, result.reason) == ("succeeded", "ok"), result.message
         assert list(spec.workspace.iterdir()), "it wrote no file"
@@ -492,7 +494,7 @@ class TestRunners:
         held = begin(spec, runner.launch(spec), Sandbox(network=network), timeout=40)
         ending, tally, told = held.end(within=50), Tally(), ""
         for event in (event for line in held.read() for event in runner.read(line)):
-            verdict.add(tally, event)
+            tallying.add(tally, event)
             told += f"{event.kind}: {event.text}\n"
         result = runner.judge(ending, tally, spec)
         assert (result.outcome, result.reason) == ("succeeded", "ok"), result.message

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runners import verdict
+from runners import tallying, verdict
 from runners.base import Event, EventKind, FetchFailed, Line, RunnerError, SessionResult, Tally
 from runners.claude_stream import read
 from runners.model_names import same_model
@@ -23,7 +23,7 @@ def tally_of(lines: list[Line]) -> Tally:
     tally = Tally()
     for line in lines:
         for event in read(line):
-            verdict.add(tally, event)
+            tallying.add(tally, event)
     return tally
 
 
@@ -172,25 +172,11 @@ def test_a_rate_limit_says_when_to_come_back() -> None:
     assert judge("success").resets_at is None
 
 
-def test_a_rejection_where_usage_beyond_the_quota_is_paid_for_stops_nobody() -> None:
-    tally = Tally()
-    verdict.add(tally, event("rate_limit", status="rejected", resets_at=1795200000, overage=True))
-    assert tally.rate_limit_resets_at is None
-    verdict.add(tally, event("rate_limit", status="rejected", resets_at=1795200000, overage=False))
-    assert tally.rate_limit_resets_at == 1795200000
-
-
-def test_a_limit_can_be_that_of_one_model_alone() -> None:
-    tally = Tally()
-    verdict.add(tally, event("rate_limit", status="rejected", resets_at=1795200000, model="opus"))
-    assert tally.rate_limit_model == "opus"
-
-
 def test_a_note_can_tell_that_another_model_answered() -> None:
     tally = Tally()
-    verdict.add(tally, event("note", text="Mind this."))
-    verdict.add(tally, event("note", ran="gpt-other"))
-    verdict.add(tally, event("result", text="Done.", subtype="success"))
+    tallying.add(tally, event("note", text="Mind this."))
+    tallying.add(tally, event("note", ran="gpt-other"))
+    tallying.add(tally, event("result", text="Done.", subtype="success"))
 
     assert (tally.model, tally.models) == ("gpt-other", ["gpt-other"])
     assert verdict.judge(make_ending(0), tally, {"model": "gpt-5.5"}).reason == "model_mismatch"
@@ -199,14 +185,14 @@ def test_a_note_can_tell_that_another_model_answered() -> None:
 def test_an_answer_that_no_model_gave_is_no_result() -> None:
     """Claude Code answers `/cost` by itself and reports success."""
     tally = Tally()
-    verdict.add(tally, event("result", text="Total cost: $0", subtype="success"))
+    tallying.add(tally, event("result", text="Total cost: $0", subtype="success"))
 
     assert verdict.judge(make_ending(0), tally, OPTIONS).reason == "no_result"
 
 
 def test_an_error_nobody_knows_fails() -> None:
     tally = Tally()
-    verdict.add(tally, event("result", subtype="error_of_tomorrow", is_error=True))
+    tallying.add(tally, event("result", subtype="error_of_tomorrow", is_error=True))
     result = verdict.judge(make_ending(0), tally, OPTIONS)
 
     assert (result.outcome, result.reason) == ("failed", "agent_error")
@@ -215,57 +201,9 @@ def test_an_error_nobody_knows_fails() -> None:
 
 def test_standard_error_tells_why_there_is_no_result() -> None:
     tally = Tally()
-    verdict.add(tally, event("stderr", text="error: unknown option '--fast'"))
+    tallying.add(tally, event("stderr", text="error: unknown option '--fast'"))
 
     assert "unknown option '--fast'" in verdict.judge(make_ending(1), tally, OPTIONS).message
-
-
-def test_only_the_last_errors_are_kept() -> None:
-    tally = Tally()
-    for number in range(100):
-        verdict.add(tally, event("stderr", text=f"error {number}"))
-
-    assert len(tally.errors) == verdict.ERRORS_KEPT
-    assert tally.errors[-1] == "error 99"
-
-
-def test_the_live_counters_count_an_answer_once_and_a_subagent_apart() -> None:
-    tally = Tally()
-    used: dict[str, Any] = {"input_tokens": 10, "output_tokens": 2, "cached_tokens": 100}
-    for answer, model, subagent in [("a", "m-1", False), ("a", "m-1", False), ("b", "m-2", True), ("c", "m-1", False)]:
-        verdict.add(tally, event("usage", answer_id=answer, model=model, subagent=subagent, **used))
-
-    assert (tally.turns, tally.models) == (2, ["m-1"])
-    assert (tally.input_tokens, tally.output_tokens, tally.cached_tokens) == (30, 6, 300)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "activity"),
-    [
-        ("init", "", "waiting for the model"),
-        ("thinking", "Hm.", "thinking"),
-        ("text", "Let me see.", "writing"),
-        ("tool_use", "Bash: git log", "Bash: git log"),
-        ("tool_result", "abc", "waiting for the model"),
-        ("error", "Overloaded (529): retry 1 of 6 in 0.5 s", "Overloaded (529): retry 1 of 6 in 0.5 s"),
-        ("result", "Done.", ""),
-        ("note", "By the way.", "before"),
-    ],
-)
-def test_the_activity_follows_the_events(kind: EventKind, text: str, activity: str) -> None:
-    tally = Tally(activity="before")
-    verdict.add(tally, event(kind, text=text))
-
-    assert tally.activity == activity
-
-
-def test_a_fault_it_recovered_from_is_forgotten() -> None:
-    tally = Tally()
-    verdict.add(tally, event("error", text="Overloaded", fault="overloaded"))
-    assert tally.fault == "overloaded"
-
-    verdict.add(tally, event("usage", answer_id="a", model="m"))
-    assert tally.fault == ""
 
 
 @pytest.mark.parametrize(

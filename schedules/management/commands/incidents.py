@@ -9,12 +9,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils import timezone
-from rich.table import Table
-from rich.text import Text
 
 from schedules.management.exits import Exit, ExitingCommand, Stop
-from schedules.management.progress import console_on
-from schedules.management.streams import one_line
+from schedules.management.tables import listing, show
 from schedules.models import Incident
 from schedules.watch import open_incidents
 
@@ -35,6 +32,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("verb", nargs="?", choices=("list", "acknowledge"), default="list", help="default: list")
         parser.add_argument("number", nargs="?", type=int, help="acknowledge: of the incident")
         parser.add_argument("--by", default="", help="acknowledge: who sees to it")
@@ -68,17 +66,15 @@ class Command(ExitingCommand):
             sys.exit(Exit.FAILED)
 
     def _show(self, found: list[Incident], options: Mapping[str, Any]) -> None:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("number", "kind", "count", "since (UTC)", "acknowledged", "what"):
-            table.add_column(heading, justify="right" if heading in ("number", "count") else "left", overflow="fold")
-        for one in found:
-            seen = (one.acknowledged_by or "yes") if one.acknowledged_at else "-"
-            cells = (str(one.pk), one.kind, str(one.count), f"{one.first_at:%Y-%m-%d %H:%M}", seen, one.message)
-            table.add_row(*(Text(one_line(cell)) for cell in cells))
-        console = console_on(self.results, colour=False if options["no_color"] else None)
-        if not self.results.isatty():
-            console.width = 1000  # programs read whole lines
-        console.print(table)
+        headings = ("number", "kind", "count", "since (UTC)", "acknowledged", "what")
+        table = listing(headings, map(_cells, found), numbers=("number", "count"))
+        show(table, on=self.results, options=options)
+
+
+def _cells(incident: Incident) -> tuple[str, ...]:
+    since = f"{incident.first_at:%Y-%m-%d %H:%M}"
+    seen = (incident.acknowledged_by or "yes") if incident.acknowledged_at else "-"
+    return str(incident.pk), incident.kind, str(incident.count), since, seen, incident.message
 
 
 def _as_object(incident: Incident) -> dict[str, Any]:

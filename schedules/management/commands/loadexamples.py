@@ -35,6 +35,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("--repository-path", type=Path, metavar="PATH", help="default: Rota's own checkout")
         parser.add_argument("--force", action="store_true", help="create what is missing, in a used installation too")
 

@@ -34,6 +34,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         stop = verbs.add_parser("stop", help="nothing is fired, run by hand or started until somebody lifts it")
         stop.add_argument("--reason", required=True, help="why, for whoever wonders")

@@ -55,6 +55,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("name", metavar="NAME", help="name of the schedule")
         waiting = parser.add_mutually_exclusive_group()
         waiting.add_argument(

@@ -17,8 +17,8 @@ from rich.text import Text
 from schedules import backfilling, timetable
 from schedules.firing import Refused
 from schedules.management.exits import Exit, ExitingCommand, Stop, named_schedule, whoever
-from schedules.management.progress import console_on
 from schedules.management.streams import one_line, printable
+from schedules.management.tables import listing, show
 from schedules.models import Repository, Schedule
 from schedules.rendering import durations
 from schedules.rendering.display import counted
@@ -40,6 +40,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         listing = verbs.add_parser("list", help="all schedules")
         listing.add_argument("--json", action="store_true", dest="as_json", help="print a JSON list")
@@ -80,19 +81,15 @@ class Command(ExitingCommand):
             print("There is no schedule yet: bin/manage loadexamples makes some.", file=self.notices)
             return
         now = timezone.now()
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("name", "status", "cadence", "next run", "last outcome"):
-            table.add_column(heading, overflow="fold")
-        for schedule in schedules:
-            cells = (schedule.name, schedule.status, _cadence(schedule), _next(schedule, now), _last(schedule))
-            table.add_row(*map(Text, cells))
-        self._print(table, options)
+        rows = [(one.name, one.status, _cadence(one), _next(one, now), _last(one)) for one in schedules]
+        table = listing(("name", "status", "cadence", "next run", "last outcome"), rows)
+        show(table, on=self.results, options=options)
 
     def _show(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
         table = Table.grid(padding=(0, 2))
         for label, text in _facts(schedule, timezone.now()):
             table.add_row(Text(label, style="bold"), Text(printable(text)))
-        self._print(table, options)
+        show(table, on=self.results, options=options)
 
     def _next(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
         """As it would fire, also while it is paused."""
@@ -148,12 +145,6 @@ class Command(ExitingCommand):
         cancelled = backfilling.cancel_backfill(schedule, by=whoever(), now=timezone.now())
         dispatch()
         print(f"{counted(cancelled, 'run')} cancelled.", file=self.notices)
-
-    def _print(self, table: Table, options: Mapping[str, Any]) -> None:
-        console = console_on(self.results, colour=False if options["no_color"] else None)
-        if not self.results.isatty():
-            console.width = 1000  # programs read whole lines
-        console.print(table)
 
 
 def _as_object(schedule: Schedule) -> dict[str, Any]:

@@ -10,12 +10,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils import timezone
-from rich.table import Table
-from rich.text import Text
 
 from schedules import vault
 from schedules.management.exits import Exit, ExitingCommand, Stop, suggestion, whoever
-from schedules.management.progress import console_on
+from schedules.management.tables import listing, show
 from schedules.models import Secret, known_secrets
 from schedules.rendering.display import counted
 
@@ -41,6 +39,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         setting = verbs.add_parser("set", help="set one, or give it a new value")
         setting.add_argument("name", metavar="NAME", help="the variable that sessions find it in")
@@ -75,18 +74,8 @@ class Command(ExitingCommand):
         if not listed:
             print("There is no secret yet: bin/manage secret set NAME.", file=self.notices)
             return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("name", "kept in", "set", "by", "asked for by", "description"):
-            table.add_column(heading, overflow="fold")
-        for secret in listed:
-            place = secret["kept_in"] if secret["is_readable"] else "table, can't be decrypted here"
-            since = (secret["set_at"] or "")[:16].replace("T", " ")
-            cells = (secret["name"], place, since, secret["set_by"], ", ".join(secret["schedules"]))
-            table.add_row(*map(Text, (*cells, secret["description"])))
-        console = console_on(self.results, colour=False if options["no_color"] else None)
-        if not self.results.isatty():
-            console.width = 1000  # programs read whole lines
-        console.print(table)
+        headings = ("name", "kept in", "set", "by", "asked for by", "description")
+        show(listing(headings, map(_cells, listed)), on=self.results, options=options)
 
     def _delete(self, options: Mapping[str, Any]) -> None:
         name = options["name"]
@@ -130,3 +119,9 @@ def _listed() -> list[dict[str, Any]]:
         }
         for name, row in ((name, rows.get(name)) for name in names)
     ]
+
+
+def _cells(secret: dict[str, Any]) -> tuple[str, ...]:
+    place = secret["kept_in"] if secret["is_readable"] else "table, can't be decrypted here"
+    since = (secret["set_at"] or "")[:16].replace("T", " ")
+    return secret["name"], place, since, secret["set_by"], ", ".join(secret["schedules"]), secret["description"]

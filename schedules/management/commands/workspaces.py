@@ -9,13 +9,12 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils import timezone
-from rich.table import Table
-from rich.text import Text
 
 from runners import Dropped, Reaped
 from schedules.management.exits import Exit, ExitingCommand, Stop
-from schedules.management.progress import console_on
 from schedules.management.streams import one_line
+from schedules.management.tables import listing, show
+from schedules.rendering.display import counted
 from schedules.sweeping import WorkspaceOnDisk, reap_workspaces, workspaces_on_disk
 
 _EPILOG = """\
@@ -36,6 +35,7 @@ class Command(ExitingCommand):
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("verb", nargs="?", choices=("list", "reap"), default="list", help="default: list")
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
         parser.add_argument(
@@ -59,17 +59,13 @@ class Command(ExitingCommand):
         if not found:
             print("There is no workspace on this machine.", file=self.notices)
             return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("session", "repository", "state", "size", "age"):
-            table.add_column(heading, justify="right" if heading in ("size", "age") else "left", overflow="fold")
-        for one in found:
-            cells = (str(one.session or "-"), one.repository or "-", one.state, _size(one.bytes), _age(now - one.since))
-            table.add_row(*(Text(one_line(cell)) for cell in cells))
-        console = console_on(self.results, colour=False if options["no_color"] else None)
-        if not self.results.isatty():
-            console.width = 1000  # programs read whole lines
-        console.print(table)
-        print(f"{len(found)} workspaces, {_size(sum(one.bytes for one in found))}.", file=self.notices)
+        rows = [
+            (str(one.session or "-"), one.repository or "-", one.state, _size(one.bytes), _age(now - one.since))
+            for one in found
+        ]
+        headings = ("session", "repository", "state", "size", "age")
+        show(listing(headings, rows, numbers=("size", "age")), on=self.results, options=options)
+        print(f"{counted(len(found), 'workspace')}, {_size(sum(one.bytes for one in found))}.", file=self.notices)
 
     def _reap(self, options: Mapping[str, Any]) -> None:
         left_behind, dropped = reap_workspaces(now=timezone.now(), all_kept=options["all_kept"])

@@ -5,11 +5,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from runners.workspaces import Cache, Workspace, prepare
+from runners.workspaces import Archive, Cache, Workspace, archive, prepare
 from tests.runners.repositories import Source
 
 FILES = {"readme.md": "# Acme\n", "src/app.py": "print('hello')\n", "src/lib.py": "x = 1\n"}
@@ -60,3 +61,13 @@ def checkout(acme: Cache, tmp_path: Path) -> Callable[[], Workspace]:
         return prepare(acme, "acme", ref="main", branch=f"rota/nightly/1-{number}", into=folder, default_branch="main")
 
     return make
+
+
+@pytest.fixture
+def keep(acme: Cache, tmp_path: Path) -> Callable[[Workspace], Archive]:
+    """Archives what a workspace of `acme` has changed."""
+
+    def keep(workspace: Workspace) -> Archive:
+        return archive(workspace, acme, into=tmp_path / "changes.patch", timeout=timedelta(seconds=10))
+
+    return keep

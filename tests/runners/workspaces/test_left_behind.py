@@ -12,7 +12,7 @@ import pytest
 
 from runners.workspaces import Archive, Cache, Workspace, archive
 from tests.runners.repositories import run_git
-from tests.runners.workspaces.test_hostile import Trap, set_every_program
+from tests.runners.workspaces.traps import Trap, set_every_program
 
 Checkout = Callable[[], Workspace]
 Keep = Callable[[Workspace], Archive]

@@ -9,8 +9,8 @@ from django.test import Client
 from django.urls import reverse
 
 from schedules import stopping
-from schedules.models import Freeze, Session, Stop
-from tests.schedules.factories import make_schedule, make_session
+from schedules.models import Freeze, Run, Session, Stop
+from tests.schedules.factories import make_run, make_schedule, make_session
 
 STOP, LIFT = reverse("admin:schedules_stop_stop_everything"), reverse("admin:schedules_stop_lift")
 STOPS, FREEZES = reverse("admin:schedules_stop_changelist"), reverse("admin:schedules_freeze_changelist")
@@ -157,3 +157,24 @@ def test_the_page_of_a_schedule_says_why_it_does_not_run_now(console: Client, no
     )
     assert "Frozen by ada" in shown
     assert "release week" not in not_shown
+
+
+@pytest.mark.parametrize("verb", ["schedule_run_now", "schedule_backfill", "run_retry"])
+def test_what_nothing_would_come_of_is_told_before_and_has_no_button(console: Client, now: datetime, verb: str) -> None:
+    schedule = make_schedule(now=now)
+    run = make_run(schedule, now=now, status=Run.Status.FAILED)
+    url = reverse(f"admin:schedules_{verb}", args=(run.pk if verb == "run_retry" else schedule.pk,))
+    button = '<button type="submit" class="rota-button'
+    assert button in console.get(url).content.decode()
+    stopping.freeze(starts_at=now - HOUR, ends_at=now + HOUR, reason="release week", schedules=[schedule], by="ada")
+
+    told = console.get(url)
+
+    assert told.status_code == 200
+    assert "release week" in told.content.decode()
+    assert "nothing of it can be run by hand" in told.content.decode()
+    assert button not in told.content.decode()
+    refused = console.post(url)
+    assert refused.status_code == 400
+    assert "release week" in refused.content.decode()
+    assert Run.objects.count() == 1

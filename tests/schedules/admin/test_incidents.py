@@ -137,3 +137,22 @@ def test_a_late_report_is_told_and_believed_by_nobody(console: Client, now: date
     assert "that changed nothing" in page
     assert "&lt;i&gt;All done" in page
     assert "sessions@a" in page
+
+
+def test_a_list_tells_how_much_of_it_is_shown_where_that_is_not_all(console: Client, now: datetime) -> None:
+    make_incident("missed", now=now)
+    make_incident("disk_full", now=now)
+
+    assert "Show all" not in console.get(LIST).content.decode()
+    assert "Show all" in console.get(LIST, {"kind__exact": "missed"}).content.decode()
+
+
+def test_an_empty_list_does_not_ask_for_what_only_rota_writes(console: Client) -> None:
+    secrets = console.get(reverse("admin:schedules_secret_changelist")).content.decode()
+    assert "No secrets yet." in secrets
+    assert "Add secret" in secrets
+
+    incidents = console.get(LIST).content.decode()
+    assert "No incidents yet." in incidents
+    assert "Add incident" not in incidents
+    assert "No incidents match." in console.get(LIST, {"state": "open"}).content.decode()

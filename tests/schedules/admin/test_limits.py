@@ -127,6 +127,25 @@ def test_a_budget_tells_what_is_spent_and_what_is_reserved(console: Client, now:
     assert 'aria-valuenow="40"' in page
 
 
+@pytest.mark.parametrize(
+    ("spent", "reserved", "hue"),
+    [
+        ("7.90", "0", "rota-is-succeeded"),
+        ("8.00", "0", "rota-is-partial"),
+        ("7.00", "1.00", "rota-is-partial"),
+        ("10.00", "0", "rota-is-failed"),
+    ],
+)
+def test_a_budget_warns_before_it_is_spent(console: Client, now: datetime, spent: str, reserved: str, hue: str) -> None:
+    make_worker(now=now)
+    Budget.objects.create(period="month", limit_usd=10)
+    run = make_run(now=now, status="running")
+    settle(make_session(run, now=now, status="succeeded"), Decimal(spent), now=now)
+    make_session(run, now=now, status="running", reserved_usd=reserved)
+
+    assert f'class="rota-meter {hue}"' in text(console, BUDGETS)
+
+
 def test_a_second_budget_of_the_same_kind_is_refused_with_a_sentence(console: Client) -> None:
     add = reverse("admin:schedules_budget_add")
     assert submit(console, add, period="day", limit_usd="5").status_code == 302

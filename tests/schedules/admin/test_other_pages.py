@@ -1,5 +1,6 @@
 """Repositories, commands, workers and the machinery."""
 
+import re
 import subprocess
 from datetime import datetime
 from pathlib import Path
@@ -144,6 +145,16 @@ def test_workers_are_told_apart_by_their_life(console: Client, now: datetime) ->
     assert console.post(change, {"name": "x"}).status_code == 403
     assert console.get(reverse("admin:schedules_workerheartbeat_add")).status_code == 403
     assert console.post(reverse("admin:schedules_workerheartbeat_delete", args=(worker.pk,))).status_code == 403
+
+
+def test_who_takes_no_sessions_is_not_said_to_take_none(console: Client, now: datetime) -> None:
+    make_worker("sessions@here", now=now, concurrency=8)
+    make_worker("beat@here", now=now, kind="beat", concurrency=0)
+
+    page = console.get(reverse("admin:schedules_workerheartbeat_changelist")).content.decode()
+
+    cells = dict(re.findall(r'>(\w+)@here<.*?data-label="Concurrency">([^<]+)<', page, re.DOTALL))
+    assert cells == {"sessions": "8", "beat": "–"}
 
 
 def test_workers_show_the_programs_of_agents(console: Client, now: datetime) -> None:

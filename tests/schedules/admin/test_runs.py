@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from schedules.models import Run, Session
+from tests.schedules.admin.lists import costs_the_same
 from tests.schedules.factories import (
     make_repository,
     make_run,
@@ -33,16 +34,7 @@ def test_the_list_costs_the_same_queries_whatever_its_length(console: Client, no
         for _ in range(count):
             make_run(make_schedule(now=now, runner="claude"), now=now, repository=make_repository())
 
-    more(3)
-    console.get(LIST)
-    with CaptureQueriesContext(connection) as few:
-        console.get(LIST)
-    more(27)
-    with CaptureQueriesContext(connection) as many:
-        response = console.get(LIST)
-
-    assert len(response.context["cl"].result_list) == 30
-    assert len(many) == len(few)
+    costs_the_same(console, LIST, more)
 
 
 def test_nothing_is_counted_and_no_page_is_skipped_over(console: Client, now: datetime) -> None:

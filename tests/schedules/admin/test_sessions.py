@@ -10,6 +10,7 @@ from django.urls import reverse
 from django_celery_results.models import TaskResult
 
 from schedules.models import Session, SessionEvent
+from tests.schedules.admin.lists import costs_the_same
 from tests.schedules.factories import (
     make_event,
     make_repository,
@@ -32,16 +33,7 @@ def test_the_list_costs_the_same_queries_whatever_its_length(console: Client, no
         for _ in range(count):
             make_session(make_run(make_schedule(now=now), now=now), now=now, files_changed=1)
 
-    more(3)
-    console.get(LIST)
-    with CaptureQueriesContext(connection) as few:
-        console.get(LIST)
-    more(27)
-    with CaptureQueriesContext(connection) as many:
-        response = console.get(LIST)
-
-    assert len(response.context["cl"].result_list) == 30
-    assert len(many) == len(few)
+    costs_the_same(console, LIST, more)
 
 
 def test_a_session_tells_all_there_is_to_know(console: Client, now: datetime) -> None:
@@ -96,6 +88,19 @@ def test_a_session_tells_all_there_is_to_know(console: Client, now: datetime) ->
         page_of(earlier),
     ):
         assert part in page, part
+
+
+def test_a_result_that_is_data_alone_is_shown_once(console: Client, now: datetime) -> None:
+    data = {"verdict": "fine"}
+    alone = make_session(now=now, status="succeeded", result='{"verdict":"fine"}', structured=data)
+    beside = make_session(now=now, status="succeeded", result="It is fine.", structured=data)
+
+    only, both = (console.get(page_of(session)).content.decode() for session in (alone, beside))
+
+    assert only.count("verdict") == 1
+    assert ">Result<" not in only
+    assert "It is fine." in both
+    assert "Structured result" in both
 
 
 def test_a_session_that_is_well_says_what_is_to_be_known_of_it(console: Client, now: datetime) -> None:

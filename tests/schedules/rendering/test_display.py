@@ -3,6 +3,7 @@ from decimal import Decimal
 
 import pytest
 
+from schedules.models import Schedule
 from schedules.rendering import display
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -73,8 +74,8 @@ def test_a_reason_is_told_in_words(code: str, words: str) -> None:
     ("cron", "words"),
     [("", "Only by hand"), ("*/15 * * * *", "Every 15 minutes"), ("nonsense", "Can't be read")],
 )
-def test_a_cadence_is_told_in_words(cron: str, words: str) -> None:
-    assert display.cadence(cron) == words
+def test_when_a_schedule_runs_is_told_in_words(cron: str, words: str) -> None:
+    assert display.when(Schedule(cron=cron)) == words
 
 
 @pytest.mark.parametrize(

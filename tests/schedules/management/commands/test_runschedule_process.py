@@ -147,3 +147,8 @@ def test_help_lists_the_exit_codes_and_a_wrong_option_is_usage() -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert b"unrecognized arguments: --waite" in err or b"ambiguous option" in err
+    assert err.startswith(b"usage: bin/manage runschedule")
+
+    process = without_terminal("runshedule")
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, b"Type 'bin/manage help' for usage." in err) == (1, True)
