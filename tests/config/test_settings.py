@@ -128,7 +128,7 @@ def test_each_log_record_is_one_line(environment: dict[str, str]) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["with blank", "per%20cent", "at@sign", "quest?ion", "ha#sh", "pl+s", "ü"])
+@pytest.mark.parametrize("path", ["with blank, at@sign and ü", "per%20cent, quest?ion, ha#sh and pl+s"])
 def test_the_var_folder_may_have_any_name(environment: dict[str, str], path: str) -> None:
     environment["ROTA_VAR"] = str(Path(environment["ROTA_VAR"]) / path)
     done = run(PUBLISH, environment)

@@ -148,8 +148,8 @@ def checks(url: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(180)
-def test_a_newcomer_gets_a_rota_that_works_and_ends(up: Up, environment: dict[str, str]) -> None:
+@pytest.mark.timeout(300)
+def test_a_newcomer_gets_a_rota_that_works_and_ends_whole_in_every_way(up: Up, environment: dict[str, str]) -> None:
     first = up()
     first.wait_until_at_work()
     assert f"rota     | Rota is at {first.url}" in first.said
@@ -181,25 +181,18 @@ def test_a_newcomer_gets_a_rota_that_works_and_ends(up: Up, environment: dict[st
     assert "Registering" not in second.said
     assert log_in(second.url, password=password[0]) == f"{first.url}admin/"
 
+    # Nothing stays of it when it is killed itself.
+    everybody = second.everybody()
+    assert len(everybody) >= 5
+    second.process.kill()
+    assert psutil.wait_procs(everybody, timeout=10)[1] == []
 
-@pytest.mark.timeout(120)
-def test_a_part_that_dies_takes_all_down_and_is_named(up: Up) -> None:
-    running = up()
-    running.wait_until_at_work()
-    everybody = running.everybody()
+    # It comes up again, and a part that dies takes all down and is named.
+    third = up()
+    third.wait_until_at_work()
+    everybody = third.everybody()
     beat = next(process for process in everybody if process.cmdline()[-1] == "beat")
     beat.kill()
-    assert running.process.wait(timeout=15) == 1
-    assert "beat ended by itself (signal SIGKILL)." in running.said
+    assert third.process.wait(timeout=15) == 1
+    assert "beat ended by itself (signal SIGKILL)." in third.said
     assert not any(process.is_running() for process in everybody)
-
-
-@pytest.mark.timeout(120)
-def test_nothing_stays_when_it_is_killed_itself(up: Up) -> None:
-    running = up()
-    running.wait_until_at_work()
-    everybody = running.everybody()
-    running.process.kill()
-    assert psutil.wait_procs(everybody, timeout=10)[1] == []
-    again = up()
-    again.wait_until_at_work()

@@ -23,6 +23,7 @@ def seed() -> int:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.no_cover
 def test_a_few_kills_leave_nobody(tmp_path: Path) -> None:
     used = seed()
     some = chosen(2 * len(VICTIMS), seed=used, sandboxes=not NO_SANDBOXES)

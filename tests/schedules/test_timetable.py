@@ -275,13 +275,13 @@ def changes(time_zone: str) -> list[datetime]:
     zone = ZoneInfo(time_zone)
     found = []
     days = [utc(2005, 1, 1) + timedelta(hours=12 * n) for n in range(2 * 365 * 25)]
-    for before, after in pairwise(days):
-        low, high = before, after
-        if low.astimezone(zone).utcoffset() == high.astimezone(zone).utcoffset():
+    offsets = [(day, day.astimezone(zone).utcoffset()) for day in days]
+    for (low, before), (high, after) in pairwise(offsets):
+        if before == after:
             continue
         while high - low > MINUTE:
             middle = low + (high - low) // (2 * MINUTE) * MINUTE
-            same = middle.astimezone(zone).utcoffset() == before.astimezone(zone).utcoffset()
+            same = middle.astimezone(zone).utcoffset() == before
             low, high = (middle, high) if same else (low, middle)
         found.append(high)
     return found
@@ -321,6 +321,7 @@ def debian_fires(cron: str, minutes: list[tuple[datetime, datetime]]) -> list[da
     return fires
 
 
+@pytest.mark.no_cover
 def test_around_every_kind_of_change_it_does_what_debians_daemon_does() -> None:
     choice = random.Random(20270328)
     places = [(time_zone, change) for time_zone in ZONES for change in changes(time_zone)]
@@ -338,6 +339,7 @@ def test_around_every_kind_of_change_it_does_what_debians_daemon_does() -> None:
             assert backwards[::-1] == expected, (cron, time_zone, change)
 
 
+@pytest.mark.no_cover
 def test_it_agrees_with_cronsim() -> None:
     """But for what the decision record lists: cronsim steps by whole hours, starts anew in a repeated hour, and says
     the same instant once for each fixed time that meets there.
@@ -383,7 +385,8 @@ NEAR = st.one_of(
 MOMENTS = st.one_of(
     st.tuples(st.sampled_from(ZONES), INSTANTS),
     st.tuples(
-        st.sampled_from([(zone, change) for zone in ZONES for change in changes(zone)]),
+        # Deferred: they are looked for by who runs these tests, not by all who read the file.
+        st.deferred(lambda: st.sampled_from([(zone, change) for zone in ZONES for change in changes(zone)])),
         NEAR,
     ).map(lambda near: (near[0][0], near[0][1] + near[1])),
 )
