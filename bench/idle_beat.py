@@ -27,7 +27,7 @@ def measure(*, quick: bool) -> dict[str, dict[str, float]]:
     """Number of schedules → the cost of a tick in this process, and of the beat that runs beside it."""
     beat = process_of(WorkerHeartbeat.Kind.BEAT)
     clear()
-    scheduler = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(app=app, lazy=True)
     found = {}
     for size in SIZES[:2] if quick else SIZES:
         fill(size)

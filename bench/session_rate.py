@@ -90,9 +90,10 @@ def _await(ends: Ends, count: int) -> None:
 
 
 def _cpu(worker: psutil.Process) -> tuple[float, float]:
-    """Seconds: of the worker itself, and of all that it started and that is over."""
-    times = worker.cpu_times()
-    return times.user + times.system, times.children_user + times.children_system
+    """Seconds: of the worker itself, and of all that it started, what is over and what forks the others."""
+    times, started = worker.cpu_times(), [child.cpu_times() for child in worker.children()]
+    of_started = sum(each.user + each.system + each.children_user + each.children_system for each in started)
+    return times.user + times.system, times.children_user + times.children_system + of_started
 
 
 @contextmanager

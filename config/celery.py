@@ -12,6 +12,8 @@ from click import Option
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+# Celery has Django check itself at each start, for which the console is read, and throws away what that finds.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "true")
 
 # Five lines for each worker that root starts; bin/up says it in one.
 warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platforms")

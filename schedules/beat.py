@@ -6,6 +6,7 @@ few seconds that says beat is alive.
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
@@ -42,6 +43,10 @@ class Scheduler(DatabaseScheduler):
     _last_look: datetime | None = None
     _looked_at = float("-inf")
     _watch: Watch | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        gc.freeze()  # what a program is made of is there for good: no burst looks through it for garbage
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         look_again = time.monotonic() + self.look(timezone.now())

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import BooleanField, Expression, F, Field, Func, Model, QuerySet, UUIDField, Value
 
 
@@ -28,14 +29,18 @@ class RandomUUID(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
+def together(ids: Collection[int]) -> Any:
+    """Ids as one value, as `Among` has them."""
+    return list(ids) if connection.vendor == "postgresql" else json.dumps(list(ids))
+
+
 class Among(Func):
     """Whether a column is one of these ids: thousands as one value, where Django spends on each as on a whole row."""
 
     output_field = BooleanField()
 
-    def __init__(self, column: str, ids: Collection[int]) -> None:
-        given = list(ids) if connection.vendor == "postgresql" else json.dumps(list(ids))
-        super().__init__(F(column), Value(given))
+    def __init__(self, column: str, ids: Collection[int] | Expression) -> None:
+        super().__init__(F(column), ids if isinstance(ids, Expression) else Value(together(ids)))
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         return self.as_sql(compiler, connection, template="%(expressions)s::bigint[])", arg_joiner=" = ANY(", **context)
@@ -67,36 +72,55 @@ def insert_selected(like: Model, source: QuerySet[Any], columns: Mapping[str, Ex
 
 
 def prepared(model: type[Model], columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
-    """The values as the database takes them, for `update_each`: to be made once where they are those of many rows."""
-    fields = _fields(model, columns)
-    return tuple(field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True))
+    """The values as the database takes them, for `update_alike`: to be made once where they are those of many rows."""
+    fields, here = _fields(model, columns), connections[DEFAULT_DB_ALIAS]
+    return tuple(field.get_db_prep_save(value, here) for field, value in zip(fields, values, strict=True))
 
 
-def update_each(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Set the columns of each row to values of its own. `rows`: the id, and the values as `prepared` makes them."""
-    if not rows:
+def update_alike(
+    model: type[Model],
+    columns: Sequence[str],
+    alike: Sequence[tuple[tuple[Any, ...], Collection[int]]],
+    *,
+    counted: str,
+) -> None:
+    """Set the columns of many rows to values that some of them share, and add one to the column `counted`.
+
+    `alike`: values as `prepared` makes them, and the ids of the rows that they are for.
+    """
+    if not alike:
         return
     key, fields = _key(model), _fields(model, columns)
-    table, key_column = _table(model), _column(key)
+    table, key_column, count = _table(model), _column(key), _column(*_fields(model, [counted]))
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             changes = ", ".join(f"{_column(field)} = %s" for field in fields)
-            each = [(*values, pk) for pk, *values in rows]
-            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {key_column} = %s", each)
+            each = [(*values, pk) for values, ids in alike for pk in ids]
+            sql = f"UPDATE {table} SET {changes}, {count} = {count} + 1 WHERE {key_column} = %s"
+            cursor.executemany(sql, each)
             return
         changes = ", ".join(f"{_column(field)} = given.{_column(field)}" for field in fields)
-        names = ", ".join(map(_column, (key, *fields)))
-        arrays = ", ".join(f"%s::{field.rel_db_type(connection)}[]" for field in (key, *fields))
+        names = ", ".join(map(_column, fields))
+        arrays = ", ".join(f"%s::{field.rel_db_type(connection)}[]" for field in fields)
+        ids = [pk for _, some in alike for pk in some]
+        places = [place for place, (_, some) in enumerate(alike, 1) for _ in some]
         cursor.execute(
-            f"UPDATE {table} SET {changes} FROM UNNEST({arrays}) AS given ({names}) "
-            f"WHERE {table}.{key_column} = given.{key_column}",
-            [list(values) for values in zip(*rows, strict=True)],
+            f"UPDATE {table} SET {changes}, {count} = {table}.{count} + 1 "
+            f"FROM UNNEST(%s::bigint[], %s::integer[]) AS one (id, place), "
+            f"UNNEST({arrays}) WITH ORDINALITY AS given ({names}, place) "
+            f"WHERE {table}.{key_column} = one.id AND given.place = one.place",
+            [ids, places, *map(list, zip(*(values for values, _ in alike), strict=True))],
         )
 
 
 def _fields(model: type[Model], columns: Sequence[str]) -> list[Field[Any, Any]]:
-    by_name = {field.attname: field for field in model._meta.concrete_fields}
+    by_name = _by_name(model)
     return [by_name[name] for name in columns]
+
+
+@cache
+def _by_name(model: type[Model]) -> dict[str, Field[Any, Any]]:
+    return {field.attname: field for field in model._meta.concrete_fields}
 
 
 def _key(model: type[Model]) -> Field[Any, Any]:

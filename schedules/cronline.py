@@ -5,7 +5,8 @@ them into instants. The rules are Debian cron's (docs/decisions/0002-cron-semant
 
 croniter reads the fields. What it reads differently from cron is refused or respelled first: ranges
 that run backwards or from a value to itself, a step from 7 on, and everything that cron does not
-have (L, W, #, ?, H, R, seconds, years).
+have (L, W, #, ?, H, R, seconds, years). The same fields come again in other lines: each is read once,
+and so are most of the lines.
 """
 
 import re
@@ -29,6 +30,7 @@ Direction = Literal[1, -1]
 
 # 10,000 schedules due at once, each with a line of its own, find theirs already read.
 _LINES_KEPT = 16_384
+_FIELDS_KEPT = 4096
 
 _ALIASES = {
     "@hourly": "0 * * * *",
@@ -189,11 +191,7 @@ _TERM = re.compile(r"(?:\*|(?P<low>[a-z0-9]+)(?:-(?P<high>[a-z0-9]+))?)(?:/(?P<s
 def read_line(cron: str) -> CronLine:
     """Read a line of five fields or an alias; raise TimetableError unless cron reads it too."""
     texts = _split(cron)
-    spelled = (_respelled(text, field) for text, field in zip(texts, _FIELDS, strict=True))
-    expanded, _ = croniter.expand(" ".join(spelled))
-    minutes, hours, days, months, weekdays = (
-        _bits(numbers, field) for numbers, field in zip(expanded, _FIELDS, strict=True)
-    )
+    minutes, hours, days, months, weekdays = map(_read_field, texts, range(len(_FIELDS)))
     line = CronLine(
         minutes=minutes,
         hours=hours,
@@ -235,6 +233,15 @@ def _split(cron: str) -> list[str]:
         extra = " Leave out seconds, years and commands." if len(texts) > len(_FIELDS) else ""
         raise refused(f"A cron line has {_FIVE}; this one has {len(texts)}.{extra}")
     return texts
+
+
+@lru_cache(maxsize=_FIELDS_KEPT)
+def _read_field(text: str, place: int) -> int:
+    """The set of its numbers, as bits. Refused unless cron reads it."""
+    line = ["*"] * len(_FIELDS)
+    line[place] = _respelled(text, _FIELDS[place])
+    expanded, _ = croniter.expand(" ".join(line))
+    return _bits(expanded[place], _FIELDS[place])
 
 
 def _respelled(text: str, field: _Field) -> str:

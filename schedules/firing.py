@@ -87,7 +87,7 @@ class _Writing:
         self.causes += other.causes
 
 
-def fire_due(*, now: datetime, limit: int = 5000) -> Fired:
+def fire_due(*, now: datetime, limit: int = 10_000) -> Fired:
     """Record the runs of up to `limit` schedules that are due, and move these on.
 
     One whose times can't be read or trusted is broken, with an alarm, and the others go on.

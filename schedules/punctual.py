@@ -7,14 +7,14 @@ What is late, halted, short of money, not allowed where it is, or has a run that
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Case, F, Min, TextField, Value, When
+from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Cast, JSONArray
 
 from schedules import budgets, bulk, halts
@@ -39,19 +39,21 @@ class Recorded:
 
 def record(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Recorded:
     """Record what is plain among the first `limit` of those that are due, and move these on."""
-    first = list(due.order_by("due_at").values_list("pk", flat=True)[:limit])
+    first = dict(due.order_by("due_at").annotate(timing=_timing()).values_list("pk", "timing")[:limit])
     if not first:
         return Recorded()
-    among = due.filter(bulk.Among("pk", first))
-    moves = _Moves.reckoned(among, now)  # which may take long: before the rows are held
+    moves = _Moves.reckoned(first, now)  # which may take long: before the rows are held
     with transaction.atomic():
         # In one order, whoever fires: else two would wait for each other.
-        held = _read(among.order_by("pk").select_for_update())
+        held = _read(due.filter(bulk.Among("pk", first)).order_by("pk").select_for_update())
         plain = _unhindered([row for row in held if row.timing in moves.known], moves, now)
         runs = sum(_write(alike, now) for alike in plain)
         going = [row for alike in plain for row in alike.rows]
-        moved = [(row.pk, row.fired_count + 1, *moves.known[row.timing].values) for row in going]
-        bulk.update_each(Schedule, ("fired_count", *_MOVED), moved)
+        moved: dict[str, list[int]] = {}
+        for row in going:
+            moved.setdefault(row.timing, []).append(row.pk)
+        alike = [(moves.known[timing].values, pks) for timing, pks in moved.items()]
+        bulk.update_alike(Schedule, _MOVED, alike, counted="fired_count")
     recorded = {row.pk for row in going}
     return Recorded(
         schedules=len(going),
@@ -77,7 +79,6 @@ class _Row(NamedTuple):
 
     pk: int
     overlap: str
-    fired_count: int
     kind: str
     timing: str
 
@@ -193,12 +194,13 @@ class _Moves:
     earliest: datetime | None = None  # of the nominal times
 
     @classmethod
-    def reckoned(cls, schedules: ScheduleQuerySet, now: datetime) -> _Moves:
-        """Each timing once, however many schedules have it."""
+    def reckoned(cls, timings: Mapping[int, str], now: datetime) -> _Moves:
+        """Each timing once, however many schedules have it. `timings`: of each schedule, by its id."""
         moves = cls()
-        # The row of any of them will do: what they do not share does not decide.
-        ones = schedules.order_by().values(timing=_timing()).annotate(one=Min("pk")).values("one")
-        found = Schedule.objects.filter(pk__in=ones).order_by().annotate(timing=_timing())
+        # The row of any of them will do: what they do not share does not decide. It is asked for its timing again, for
+        # it may have been edited meanwhile.
+        ones = {timing: pk for pk, timing in timings.items()}.values()
+        found = Schedule.objects.filter(bulk.Among("pk", ones)).order_by().annotate(timing=_timing())
         for schedule in found.only("name", "fired_count", *_TIMING):
             nominal, timing = schedule.next_run_at, str(vars(schedule)["timing"])
             if nominal and (move := _move(schedule, now)):

@@ -30,7 +30,7 @@ def measure(count: int) -> Figures:
         batch_size=1000,
     )
     may_all_start(settings.ROTA_MAX_SESSIONS, now=began_at)
-    scheduler = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(app=app, lazy=True)
     with stopwatch() as taken:
         for second in range(count // _EACH_SECOND):
             scheduler.look(began_at + timedelta(seconds=second))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.db import models
@@ -12,6 +13,7 @@ from schedules.models.costs import CostSource
 from schedules.models.reasons import Reason
 from schedules.models.repository import Repository
 from schedules.models.schedule import Schedule
+from schedules.prepared import Update, given
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -23,7 +25,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def start(self, pk: int, *, now: datetime) -> bool:
         """queued → running. True for the one caller that did it."""
-        return self.filter(pk=pk, status=Run.Status.QUEUED).update(status=Run.Status.RUNNING, started_at=now) == 1
+        return _STARTING.carry_out({"started_at": now}, pk=pk) == 1
 
     def pin_commit(self, pk: int, commit: str, *, stale: str = "") -> tuple[str, str]:
         """The commit that all sessions of the run work on: the first one that is given. Returns the pinned one.
@@ -35,8 +37,8 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def finish(self, pk: int, *, status: str, reason: str, now: datetime, **fields: Any) -> bool:
         """Open → a final status. True for the one caller that did it; a finished run is never changed."""
-        changed = self.filter(pk=pk, status__in=Run.OPEN)
-        return changed.update(status=status, reason=reason, finished_at=now, **fields) == 1
+        fields = {"status": status, "reason": reason, "finished_at": now, **fields}
+        return _finishing(tuple(fields)).carry_out(fields, pk=pk) == 1
 
 
 class Run(models.Model):
@@ -72,11 +74,16 @@ class Run(models.Model):
         BACKFILL = "backfill", "backfill"
         CHAIN = "chain", "chain"
 
-    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="runs")
-    repository = models.ForeignKey(Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
+    # Foreign keys have no index of their own: Meta.indexes says which one serves each of them.
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="runs", db_index=False)
+    repository = models.ForeignKey(
+        Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
     trigger = models.CharField(max_length=20, choices=Trigger, default=Trigger.SCHEDULE)
     triggered_by = models.CharField(max_length=150, blank=True)
-    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
+    retry_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries", db_index=False
+    )
     scheduled_for = models.DateTimeField()
     missed_until = models.DateTimeField(null=True, blank=True)
     missed_count = models.PositiveIntegerField(default=0)
@@ -184,10 +191,14 @@ class Run(models.Model):
                 condition=Q(status__in=("queued", "running")),
                 name="run_open",
             ),
-            # The strip of last outcomes, and a schedule's own page.
+            # The strip of last outcomes, and a schedule's own page; and what goes with a schedule that is deleted.
             models.Index(fields=("schedule", "-id"), name="run_of_schedule"),
+            # A repository that is deleted has none. Not of those nowhere, which many are.
+            models.Index(fields=("repository",), condition=Q(repository__isnull=False), name="run_of_repository"),
+            # A run's page, and its deletion: those that retry it. Few do.
+            models.Index(fields=("retry_of",), condition=Q(retry_of__isnull=False), name="run_retry"),
             # Retention.
-            models.Index(fields=("finished_at",), name="run_finished"),
+            models.Index(fields=("finished_at",), condition=Q(finished_at__isnull=False), name="run_ended"),
             # The list's filter by status.
             models.Index(fields=("status", "-id"), name="run_by_status"),
         )
@@ -203,3 +214,16 @@ class Run(models.Model):
     def duration(self) -> timedelta | None:
         """From its start to its end; None while there is none of the two."""
         return self.finished_at - self.started_at if self.finished_at and self.started_at else None
+
+
+_STARTING = Update(
+    lambda: Run.objects.filter(pk=given("pk", Run), status=Run.Status.QUEUED),
+    Run,
+    "started_at",
+    status=Run.Status.RUNNING,
+)
+
+
+@cache
+def _finishing(names: tuple[str, ...]) -> Update:
+    return Update(lambda: Run.objects.filter(pk=given("pk", Run), status__in=Run.OPEN), Run, *names)

@@ -15,9 +15,10 @@ BENCH = Path(settings.BASE_DIR) / "bench"
 
 
 def test_a_burst_is_measured_beside_its_floor(tmp_path: Path) -> None:
-    told, table = _run("burst.py", tmp_path, "--times", "1", "floor, SQLite", "Rota, SQLite", "Rota in a row, SQLite")
+    peers = ("floor, SQLite", "Rota, SQLite", "Rota, one line, SQLite", "Rota in a row, SQLite")
+    told, table = _run("burst.py", tmp_path, "--times", "1", *peers)
     found = told["burst"]["1000"]
-    assert set(found) == {"floor, SQLite", "Rota, SQLite", "Rota in a row, SQLite"}
+    assert set(found) == set(peers)
     assert all(figures["cpu_ms_each"] > 0 and figures["median_ms"] > 0 for figures in found.values())
     assert "× floor" in table
 

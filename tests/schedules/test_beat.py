@@ -23,7 +23,7 @@ NINE = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
-    made = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+    made = Scheduler(app=app, lazy=True)
     yield made
     connection.close()
 
@@ -107,7 +107,7 @@ def test_a_row_that_was_pruned_is_made_again(scheduler: Scheduler) -> None:
 
 
 def test_ordinary_periodic_tasks_go_on(broker: str) -> None:
-    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(app=app)
     assert {"rota-upkeep", "rota-retention", "celery.backend_cleanup"} <= set(scheduler.schedule)
     with CaptureQueriesContext(connection):
         assert 0 <= scheduler.tick() <= 1
@@ -115,7 +115,7 @@ def test_ordinary_periodic_tasks_go_on(broker: str) -> None:
 
 
 def test_a_broker_that_does_not_answer_does_not_hold_the_tick(frozen_broker: None) -> None:
-    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(app=app)
     began = timezone.now()
     for _ in range(3):
         scheduler.tick()
@@ -126,7 +126,7 @@ def test_a_broker_that_does_not_answer_does_not_hold_the_tick(frozen_broker: Non
 def test_while_the_broker_is_away_that_is_a_line_in_the_log(
     frozen_broker: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(app=app)
     for entry in scheduler.schedule.values():
         scheduler.apply_entry(entry)
         break
@@ -137,7 +137,7 @@ def test_while_the_broker_is_away_that_is_a_line_in_the_log(
 
 
 def test_a_database_that_is_away_when_periodic_tasks_are_read_anew_does_not_end_it(broker: str) -> None:
-    scheduler = Scheduler(app=app)  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(app=app)
     scheduler._last_full_sync = datetime(2026, 1, 1)  # noqa: DTZ001 - as it keeps it
     with failing("SELECT", "UPDATE", "INSERT") as failed:
         assert 0 <= scheduler.tick() <= LOOK_EVERY

@@ -23,19 +23,21 @@ def test_rows_are_among_thousands_of_ids() -> None:
 
 
 def test_each_row_is_given_its_own_values_and_the_others_none() -> None:
-    one, two, other = (make_schedule(now=NOW) for _ in range(3))
-    columns = ("next_run_at", "due_at", "fired_count")
-    later = bulk.prepared(Schedule, columns, [NOW + timedelta(days=2, microseconds=7), NOW + timedelta(days=3), 4])
-    never = bulk.prepared(Schedule, columns, [None, None, 0])
+    one, like_it, two, other = (make_schedule(now=NOW, fired_count=number) for number in range(4))
+    columns = ("next_run_at", "due_at")
+    later = bulk.prepared(Schedule, columns, [NOW + timedelta(days=2, microseconds=7), NOW + timedelta(days=3)])
+    never = bulk.prepared(Schedule, columns, [None, None])
 
-    bulk.update_each(Schedule, columns, [(one.pk, *later), (two.pk, *never)])
-    bulk.update_each(Schedule, columns, [])
+    bulk.update_alike(Schedule, columns, [(later, [one.pk, like_it.pk]), (never, [two.pk])], counted="fired_count")
+    bulk.update_alike(Schedule, columns, [], counted="fired_count")
 
     found = {row.pk: row for row in Schedule.objects.all()}
-    assert found[one.pk].next_run_at == NOW + timedelta(days=2, microseconds=7)
-    assert (found[one.pk].due_at, found[one.pk].fired_count) == (NOW + timedelta(days=3), 4)
+    for pk in (one.pk, like_it.pk):
+        assert found[pk].next_run_at == NOW + timedelta(days=2, microseconds=7)
+        assert found[pk].due_at == NOW + timedelta(days=3)
     assert (found[two.pk].next_run_at, found[two.pk].due_at) == (None, None)
     assert found[other.pk].due_at == other.due_at
+    assert [found[row.pk].fired_count for row in (one, like_it, two, other)] == [1, 2, 3, 3]
 
 
 def test_what_is_not_read_of_the_source_is_as_in_the_pattern() -> None:

@@ -70,6 +70,7 @@ def test_the_ten_times_that_are_shown_are_the_ten_that_are_due() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.no_cover
 def test_and_so_they_are_recorded() -> None:
     for schedule in _schedules(len(ZONES)):
         schedule.save()

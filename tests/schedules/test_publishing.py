@@ -35,6 +35,7 @@ def test_a_message_is_what_celery_itself_would_send(broker: str, count: int) -> 
     assert set(told) == set(expected)
 
 
+@pytest.mark.no_cover
 def test_many_go_in_their_order_and_each_under_an_id_of_its_own(broker: str) -> None:
     publish(execute_session, range(2500), queue="sessions")
     with Connection(broker) as connection:

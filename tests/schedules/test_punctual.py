@@ -49,6 +49,7 @@ KINDS = st.sampled_from(
     repositories=st.integers(0, 2),
     with_command=st.booleans(),
 )
+@pytest.mark.no_cover
 def test_both_ways_record_the_same(
     values: dict[str, Any], kind: dict[str, Any], repositories: int, with_command: bool
 ) -> None:

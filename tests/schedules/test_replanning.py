@@ -22,7 +22,7 @@ MINUTE, HOUR, DAY, YEAR = timedelta(minutes=1), timedelta(hours=1), timedelta(da
 
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
-    made = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+    made = Scheduler(app=app, lazy=True)
     yield made
     connection.close()
 
@@ -54,7 +54,7 @@ def test_back_by_years_the_next_time_is_the_next_time_again(
     silent = make_worker(now=NINE + 10 * YEAR)
     scheduler.look(NINE + 10 * YEAR)
     if restarted:
-        scheduler = Scheduler(app=app, lazy=True)  # type: ignore[no-untyped-call]
+        scheduler = Scheduler(app=app, lazy=True)
 
     scheduler.look(NINE - HOUR)
 
