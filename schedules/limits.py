@@ -8,24 +8,29 @@ its provider has to let it in. A session that waits holds nothing, and blocks no
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import DateTimeField, Exists, Field, OuterRef, Q
 
 from schedules import budgets
+from schedules.bulk import Among, together
 from schedules.ending import settle
 from schedules.models import Reason, Run, Schedule, Session
 from schedules.models.run import RunQuerySet
 from schedules.models.session import SessionQuerySet
-from schedules.places import Candidate, Places, candidates
+from schedules.places import FIELDS, Candidate, Places, candidates
+from schedules.prepared import Select, given
 
 _ADMISSION_LOCK = 0x526F7461  # one admission at a time; the number is "Rota"
-_LEAST_AT_ONCE, _MOST_AT_ONCE = 200, 5000  # waiting sessions in one page: as many as there are places free
+# Waiting sessions in one page: as many as there are places free. No other sizes, for each is a statement of its own.
+_FEW, *_SIZES = (16, 256, 1024, 4096, 10_000)
 
 
 def admit(*, now: datetime) -> list[int]:
     """Mark the sessions that may start now as admitted, by priority and age. The caller publishes their ids."""
-    if not Session.objects.waiting().exists():
+    if not _WAITING.all():
         return []
     with transaction.atomic():
         _one_at_a_time()
@@ -45,7 +50,7 @@ def _choose(places: Places) -> list[int]:
     chosen: list[int] = []
     last: Candidate | None = None
     while places.free > 0:
-        size = min(max(places.free, _LEAST_AT_ONCE), _MOST_AT_ONCE)
+        size = _FEW if last is None and places.free < _FEW else _size(places.free)
         page = _page(places, last, size)
         places.know(page)
         chosen += [one.pk for one in page if places.take(one)]
@@ -55,13 +60,36 @@ def _choose(places: Places) -> list[int]:
     return chosen
 
 
+def _size(wanted: int) -> int:
+    return next((size for size in _SIZES if size >= wanted), _SIZES[-1])
+
+
 def _page(places: Places, last: Candidate | None, size: int) -> list[Candidate]:
-    found = startable(now=places.now)
-    if shut := places.shut():
+    full = {"schedules": together(places.full_schedules()), "repositories": together(places.full_repositories())}
+    shut = places.shut()
+    if not shut and not last:
+        return [Candidate(*row) for row in _first_page(size).all(now=places.now, **full)]
+    found = _open_to(places.now, **full)
+    if shut:
         found = found.exclude(shut)
     if last:
         found = found.filter(Q(priority__lt=last.priority) | Q(priority=last.priority, pk__gt=last.pk))
     return candidates(found[:size])
+
+
+_WAITING = Select(lambda: Session.objects.waiting().values_list("pk")[:1])
+
+
+@cache
+def _first_page(size: int) -> Select:
+    full = {name: given(name, Field()) for name in ("schedules", "repositories")}
+    return Select(lambda: _open_to(given("now", DateTimeField()), **full)[:size].values_list(*FIELDS))
+
+
+def _open_to(now: datetime, *, schedules: Any, repositories: Any) -> SessionQuerySet:
+    """Startable, and neither of these schedules nor in these repositories: each of them ids, `together`."""
+    elsewhere = Q(repository=None) | ~Q(Among("repository", repositories))
+    return startable(now=now).filter(~Q(Among("schedule", schedules)), elsewhere)
 
 
 def startable(*, now: datetime) -> SessionQuerySet:

@@ -15,11 +15,12 @@ from operator import or_
 from typing import Literal, NamedTuple
 
 from django.conf import settings
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import DateTimeField, Exists, Q, QuerySet, Sum
 
 from schedules import pools, quota
 from schedules.budgets import Account, Ledger
-from schedules.models import Hold, Pool, Session, WorkerHeartbeat
+from schedules.models import Budget, Hold, Pool, Session, WorkerHeartbeat
+from schedules.prepared import Select, given
 
 _MOST_TERMS = 100  # SQLite nests each OR one deeper, and has enough of it at 1000
 _NOTHING = Decimal(0)
@@ -56,6 +57,22 @@ FIELDS = (
 
 def candidates(sessions: QuerySet[Session]) -> list[Candidate]:
     return [Candidate(*row) for row in sessions.values_list(*FIELDS)]
+
+
+_IN_FLIGHT = Select(lambda: Session.objects.in_flight().values_list(*FIELDS))
+_WORKERS = Select(  # each with its slots, and with what there is to be read besides
+    lambda: (
+        WorkerHeartbeat.objects.heard_of_since(given("since", DateTimeField()))
+        .takers()
+        .order_by()
+        .values_list(
+            "concurrency",
+            Exists(Pool.objects.all()),
+            Exists(Hold.objects.exclude(until=None)),
+            Exists(Budget.objects.all()),
+        )
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +112,18 @@ class Places:
     @classmethod
     def read(cls, *, now: datetime, when_full: bool = False) -> Places:
         """Two queries where no place is free, unless `when_full`; else up to seven, however many sessions wait."""
-        in_flight = candidates(Session.objects.in_flight())
-        workers = WorkerHeartbeat.objects.alive(now=now, silent_after=settings.ROTA_LEASE)
-        slots = workers.slots()
+        in_flight = [Candidate(*row) for row in _IN_FLIGHT.all()]
+        workers = _WORKERS.all(since=now - settings.ROTA_LEASE)
+        slots = sum(concurrency for concurrency, *_ in workers)
         places = cls(now=now, slots=slots, free=min(slots, settings.ROTA_MAX_SESSIONS) - len(in_flight))
         if places.free > 0 or when_full:
-            places._read_limits(in_flight)
+            places._read_limits(in_flight, *workers[0][1:] if workers else (True, True, True))
         return places
 
-    def _read_limits(self, in_flight: Collection[Candidate]) -> None:
-        self.pools = list(Pool.objects.all())
-        self.holds = quota.held()
-        self.ledger = Ledger.read(now=self.now)  # after those in flight: see there
+    def _read_limits(self, in_flight: Collection[Candidate], has_pools: bool, is_held: bool, has_budgets: bool) -> None:
+        self.pools = list(Pool.objects.all()) if has_pools else []
+        self.holds = quota.held() if is_held else {}
+        self.ledger = Ledger.read(now=self.now) if has_budgets else Ledger()  # after those in flight: see there
         self.know(in_flight)
         for candidate in in_flight:
             self._hold(candidate)
@@ -247,18 +264,22 @@ class Places:
 
     # --- leaving out
 
-    def shut(self) -> Q:
-        """Those that certainly can't start, as a condition: however many of a full limit wait, none of them is read.
+    def full_schedules(self) -> list[int]:
+        """Those whose sessions certainly can't start."""
+        return [schedule for schedule, held in self.schedules.items() if held >= self._most[schedule]]
 
-        It need not tell of all: who can't start is refused when it is read. An empty Q: nothing is full.
+    def full_repositories(self) -> list[int]:
+        return [place for place, held in self.repositories.items() if held >= self._most_here[place]]
+
+    def shut(self) -> Q:
+        """Of the others those that certainly can't start, as a condition.
+
+        However many of a full limit wait, none of them is read. It need not tell of all: who can't start is refused
+        when it is read. An empty Q: nothing is full.
         """
         return reduce(or_, [*self._shut_counts(), *self._shut_pools(), *self._shut_budgets()], Q())
 
     def _shut_counts(self) -> Iterable[Q]:
-        if full := [schedule for schedule, held in self.schedules.items() if held >= self._most[schedule]]:
-            yield Q(schedule__in=full)
-        if full := [place for place, held in self.repositories.items() if held >= self._most_here[place]]:
-            yield Q(repository__in=full)
         if self.short_runs:
             yield Q(run__in=self.short_runs)
         held = [name.partition(":") for name, hold in self.holds.items() if hold.until and hold.until > self.now]

@@ -6,22 +6,24 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from schedules.models import Reason, Run, Schedule, Session, source_of_sum
+from schedules.prepared import Select, Update, given
 
 _SUCCEEDED = Session.Status.SUCCEEDED
 _CANCELLED = Session.Status.CANCELLED
 _SUMMED = ("turns", "input_tokens", "output_tokens", "cached_tokens", "cost_usd")
+_TOLD = ("number", "status", "reason", "message", "summary", "cost_source", *_SUMMED)
+
+_ATTEMPTS = Select(
+    lambda: Session.objects.filter(run=given("run", Run)).order_by("number", "attempt").values_list(*_TOLD)
+)
 
 
 def settle_run(run_id: int, *, now: datetime) -> Run.Status | None:
     """Give the run its final status if all its sessions ended. Returns it to the one caller that did it."""
-    attempts = list(
-        Session.objects.filter(run=run_id)
-        .order_by("number", "attempt")
-        .values("number", "status", "reason", "message", "summary", "cost_source", *_SUMMED)
-    )
+    attempts = [dict(zip(_TOLD, row, strict=True)) for row in _ATTEMPTS.all(run=run_id)]
     if not attempts or any(attempt["status"] in Session.OPEN for attempt in attempts):
         return None
     sessions = _deciding(attempts)
@@ -57,12 +59,23 @@ def _deciding(attempts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _tell_schedule(run_id: int, status: Run.Status, now: datetime) -> None:
     """A success answers the dead-man's switch; a rehearsal by hand does not."""
-    if status in (Run.Status.SUCCEEDED, Run.Status.PARTIAL):
-        true = Run.objects.filter(Q(is_rehearsal=False) | Q(trigger=Run.Trigger.SCHEDULE), pk=run_id)
-        answered = Schedule.objects.filter(pk__in=true.values("schedule"))
-        if answered.update(last_status=status, last_success_at=now, overdue_at=None):
-            return
-    Schedule.objects.filter(runs=run_id).update(last_status=status)
+    told = {"last_status": status, "last_success_at": now}
+    is_success = status in (Run.Status.SUCCEEDED, Run.Status.PARTIAL)
+    if not (is_success and _ANSWERED.carry_out(told, run=run_id)):
+        _TELLING.carry_out(told, run=run_id)
+
+
+def _of_run(*conditions: Q) -> QuerySet[Schedule]:
+    return Schedule.objects.filter(pk__in=Run.objects.filter(*conditions, pk=given("run", Run)).values("schedule"))
+
+
+_ANSWERED = Update(
+    lambda: _of_run(Q(is_rehearsal=False) | Q(trigger=Run.Trigger.SCHEDULE)),
+    Schedule,
+    *("last_status", "last_success_at"),
+    overdue_at=None,
+)
+_TELLING = Update(_of_run, Schedule, "last_status")
 
 
 def outcome(sessions: Collection[tuple[str, str, str]]) -> tuple[Run.Status, str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
+import time
+from collections import Counter
 from typing import Any
 
 from celery import Task, shared_task
 from celery import __version__ as celery_version
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.worker import state
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
@@ -16,14 +18,15 @@ from kombu.exceptions import OperationalError
 
 from schedules import limits, publishing
 from schedules import upkeep as keeping
+from schedules.dispatching import Dispatcher, Slot
 from schedules.models import Session, WorkerHeartbeat
 from schedules.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 _SESSIONS = "sessions"  # the queue
+_GOES_ON = 10.0  # seconds after a task began: by then its result is to be on record
 _upkeep = keeping.Upkeep()
-_wanted, _dispatching = threading.Event(), threading.Lock()
 _here: list[Worker] = []  # the worker of this process, while there is one
 
 
@@ -84,18 +87,9 @@ def _stop(**_: Any) -> None:
 def dispatch() -> int:
     """Admit what may start and hand it to the broker. Returns how many; 0 when the broker is away, and they wait.
 
-    And 0 where another thread is at it: that one looks once more, and so finds what changed for this one. Sessions that
-    end together are followed in one go.
+    And 0 where another thread is at it: that one looks once more, and so finds what changed for this one.
     """
-    _wanted.set()
-    published = 0
-    while _wanted.is_set() and _dispatching.acquire(blocking=False):
-        try:
-            _wanted.clear()
-            published += publish(limits.admit(now=timezone.now()))
-        finally:
-            _dispatching.release()
-    return published
+    return _dispatcher.dispatch()
 
 
 def publish(session_ids: list[int]) -> int:
@@ -113,15 +107,38 @@ def publish(session_ids: list[int]) -> int:
     return len(session_ids)
 
 
+_dispatcher = Dispatcher(admit=lambda: limits.admit(now=timezone.now()), publish=publish)
+
+
 # The session's row says that it runs; another one of Celery's would say so for ever when the worker dies.
 @shared_task(bind=True, track_started=False)
 def execute_session(self: Task[Any, Any], session_id: int) -> str:
-    """Claim the session and see it through. Returns its status; a message that comes twice finds nothing to claim."""
+    """Claim the session and see it through. Returns its status; a message that comes twice finds nothing to claim.
+
+    Its slot goes on with what may start next, for a few seconds: of several sessions it returns how many ended how.
+    """
+    until, task_id, slot = time.monotonic() + _GOES_ON, str(self.request.id), Slot(_dispatcher)
+    ends: list[str] = []
+    following: int | None = session_id
+    has_asked = False
     try:
-        return _worker_of_this_process().execute(session_id, task_id=str(self.request.id))
+        while following is not None:
+            has_asked = False
+            ends.append(_worker_of_this_process().execute(following, task_id=task_id, about_to_end=slot.expect))
+            following = None
+            if time.monotonic() < until and _goes_on(ends[-1]):
+                following, has_asked = slot.take(), True
     finally:
-        dispatch()
+        if not has_asked:
+            slot.leave()
         close_old_connections()
+    return ends[0] if len(ends) == 1 else ", ".join(f"{count} {end}" for end, count in Counter(ends).items())
+
+
+def _goes_on(end: str) -> bool:
+    """Not after what was not claimed; and not while messages wait in this process, that have their places already."""
+    is_next = len(state.reserved_requests) <= len(state.active_requests)
+    return end in Session.Status and is_next and _worker_of_this_process().takes_more
 
 
 @shared_task

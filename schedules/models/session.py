@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import DateTimeField, Exists, OuterRef, Q
 
-from schedules.bulk import Among
+from schedules.bulk import Among, together
 from schedules.models.costs import CostSource
 from schedules.models.reasons import Reason
 from schedules.models.repository import Repository
@@ -17,6 +18,7 @@ from schedules.models.run import Run
 from schedules.models.schedule import Schedule
 from schedules.models.stop import Freeze, Stop
 from schedules.models.worker import WorkerHeartbeat
+from schedules.prepared import Objects, Select, Update, columns, given, instance, places
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
@@ -44,17 +46,29 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
         `runner`: one of this runner, for only that has a conversation that can be gone on with.
         """
-        earlier = self.filter(
-            schedule=session.schedule_id,
-            repository=session.repository_id,
-            item_key=session.item_key,
-            is_rehearsal=session.is_rehearsal,
-            status=Session.Status.SUCCEEDED,
-            pk__lt=session.pk,
-        )
+        line = {name: getattr(session, name) for name in _LINE}
         if runner:
-            earlier = earlier.filter(run__snapshot__runner=runner)
-        return earlier.order_by("-pk").first()
+            earlier = self.filter(**line, status=Session.Status.SUCCEEDED, pk__lt=session.pk)
+            return earlier.filter(run__snapshot__runner=runner).order_by("-pk").first()
+        statement = _LAST_SUCCESS_NOWHERE if session.repository_id is None else _LAST_SUCCESS
+        return statement.first(pk=session.pk, **line)
+
+    def whole(self, pk: int) -> Session:
+        """It with its run and its repository, and of its schedule the name: anything more of that is read when needed.
+
+        Raises DoesNotExist.
+        """
+        found = _WHOLE.first(pk=pk)
+        if found is None:
+            raise Session.DoesNotExist(f"There is no session {pk}.")
+        values = iter(found)
+        session: Session = instance(Session, _COLUMNS, [next(values) for _ in _COLUMNS])
+        session.run = instance(Run, _RUN_COLUMNS, [next(values) for _ in _RUN_COLUMNS])
+        session.schedule = instance(Schedule, ("id", "name"), (session.schedule_id, next(values)))
+        of_repository = list(values)
+        if session.repository_id is not None:
+            session.repository = instance(Repository, _REPOSITORY_COLUMNS, of_repository)
+        return session
 
     def could_not_resume(self, earlier: Session) -> bool:
         """Whether a session that went on from this one came to nothing, and by what the two have in common."""
@@ -75,7 +89,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
         )
 
     def admit(self, ids: list[int], *, now: datetime) -> int:
-        return self.waiting().order_by().filter(Among("pk", ids)).update(admitted_at=now)
+        return _ADMIT.carry_out({"admitted_at": now}, ids=together(ids))
 
     def release(self, ids: list[int]) -> int:
         """Take back what was admitted and could not be published or was never claimed."""
@@ -110,20 +124,18 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
         Nor is what holds no place any more: a message that comes after its session was released is too late.
         """
-        admitted = self.filter(pk=pk, status=Session.Status.QUEUED, admitted_at__isnull=False, cancel_requested_at=None)
-        return (
-            admitted.on_the_rota()
-            .not_halted(now)
-            .update(
-                status=Session.Status.RUNNING,
-                claimed_at=now,
-                worker=worker,
-                worker_name=worker.name,
-                hostname=worker.hostname,
-                task_id=task_id,
-            )
-            == 1
-        )
+        claimed = {
+            "claimed_at": now,
+            "worker": worker,
+            "worker_name": worker.name,
+            "hostname": worker.hostname,
+            "task_id": task_id,
+        }
+        return _CLAIM.carry_out(claimed, pk=pk, now=now) == 1
+
+    def claimable(self, now: datetime) -> SessionQuerySet:
+        admitted = self.filter(status=Session.Status.QUEUED, admitted_at__isnull=False, cancel_requested_at=None)
+        return admitted.on_the_rota().not_halted(now)
 
     def adopt(self, pk: int, *, of: int | None, worker: WorkerHeartbeat) -> bool:
         """A worker takes over a running session of the worker `of`, that is gone."""
@@ -132,12 +144,14 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
     def progress(self, pk: int, *, worker: WorkerHeartbeat, **fields: Any) -> bool:
         """Live facts of a running session. False: it isn't this worker's any more."""
-        return self.filter(pk=pk, status=Session.Status.RUNNING, worker=worker).update(**fields) == 1
+        return _progressing(tuple(fields)).carry_out(fields, pk=pk, lease=worker.pk) == 1
 
     def finish(self, pk: int, *, status: str, reason: str, now: datetime, **fields: Any) -> bool:
         """Open → a final status. True for the one caller that did it; a finished session is never changed."""
-        changed = self.filter(pk=pk, status__in=Session.OPEN)
-        return changed.update(status=status, reason=reason, finished_at=now, activity="", **fields) == 1
+        fields = {"status": status, "reason": reason, "finished_at": now, "activity": "", **fields}
+        if self.query.where:  # only while it is one of these
+            return self.filter(pk=pk, status__in=Session.OPEN).update(**fields) == 1
+        return _finishing(tuple(fields)).carry_out(fields, pk=pk) == 1
 
     def report_late(self, pk: int, report: dict[str, Any]) -> bool:
         """Keep what a worker says of a session that had ended already. It changes nothing; the first one stays."""
@@ -173,12 +187,17 @@ class Session(models.Model):
 
     OPEN = (Status.QUEUED, Status.RUNNING)
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="sessions")
-    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="sessions")
-    repository = models.ForeignKey(Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions")
+    # Foreign keys have no index of their own: Meta says which one serves each of them.
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="sessions", db_index=False)
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="sessions", db_index=False)
+    repository = models.ForeignKey(
+        Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions", db_index=False
+    )
     number = models.PositiveIntegerField(default=1, help_text="Its item's place in the run, from 1.")
     attempt = models.PositiveSmallIntegerField(default=1, help_text="The first one is 1; a retry is a row of its own.")
-    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
+    retry_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries", db_index=False
+    )
     item_key = models.CharField(max_length=100, default="prompt", help_text="Such as issue/12, codebase, prompt.")
     item = models.JSONField(default=dict, blank=True)
 
@@ -208,7 +227,7 @@ class Session(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     worker = models.ForeignKey(
-        WorkerHeartbeat, null=True, blank=True, on_delete=models.SET_NULL, related_name="sessions"
+        WorkerHeartbeat, null=True, blank=True, on_delete=models.SET_NULL, related_name="sessions", db_index=False
     )
     worker_name = models.CharField(max_length=200, blank=True)
     hostname = models.CharField(max_length=200, blank=True)
@@ -218,7 +237,9 @@ class Session(models.Model):
     task_id = models.CharField(max_length=255, blank=True, help_text="The Celery task that ran it.")
 
     agent_session_id = models.UUIDField(default=uuid.uuid4)
-    resumed_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    resumed_from = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     prompt = models.TextField(blank=True)
     model_asked = models.CharField(max_length=100, blank=True)
     model = models.CharField("model that ran", max_length=100, blank=True)
@@ -262,6 +283,7 @@ class Session(models.Model):
     class Meta:
         ordering = ("-id",)
         constraints = (
+            # It also finds the sessions of a run.
             models.UniqueConstraint(fields=("run", "number", "attempt"), name="session_attempt_is_unique_in_run"),
             models.CheckConstraint(
                 name="session_status_is_known",
@@ -306,8 +328,21 @@ class Session(models.Model):
                 condition=Q(status__in=("queued", "running")),
                 name="session_open",
             ),
-            # Persistence: the last successful session of a schedule in a repository.
-            models.Index(fields=("schedule", "repository", "-id"), name="session_of_schedule"),
+            # A schedule's newest sessions, for its list and, where it has no repository, for the last success; and what
+            # goes with it when it is deleted.
+            models.Index(fields=("schedule", "-id"), name="session_by_schedule"),
+            # The last success in a repository; and a repository that is deleted has none. Not of those nowhere.
+            models.Index(
+                fields=("repository", "schedule", "-id"),
+                condition=Q(repository__isnull=False),
+                name="session_of_place",
+            ),
+            # What a worker has in hand, and had. Nobody has what waits.
+            models.Index(fields=("worker",), condition=Q(worker__isnull=False), name="session_of_worker"),
+            # A session's deletion: those that retry it. Few do.
+            models.Index(fields=("retry_of",), condition=Q(retry_of__isnull=False), name="session_retry"),
+            # Whether going on from a session came to nothing.
+            models.Index(fields=("resumed_from",), condition=Q(resumed_from__isnull=False), name="session_resumed"),
         )
 
     def __str__(self) -> str:
@@ -321,6 +356,53 @@ class Session(models.Model):
     def duration(self) -> timedelta | None:
         """From the start of its process to its end."""
         return self.finished_at - self.started_at if self.finished_at and self.started_at else None
+
+
+_COLUMNS = columns(Session)
+_RUN_COLUMNS = columns(Run)
+_REPOSITORY_COLUMNS = columns(Repository)
+
+_WHOLE = Select(
+    lambda: Session.objects.filter(pk=given("pk", Session)).values_list(
+        *_COLUMNS,
+        *(f"run__{name}" for name in _RUN_COLUMNS),
+        "schedule__name",
+        *(f"repository__{name}" for name in _REPOSITORY_COLUMNS),
+    )
+)
+_ADMIT = Update(
+    lambda: Session.objects.waiting().filter(Among("pk", given("ids", models.Field()))), Session, "admitted_at"
+)
+_CLAIM = Update(
+    lambda: Session.objects.filter(pk=given("pk", Session)).claimable(given("now", DateTimeField())),
+    Session,
+    *("claimed_at", "worker", "worker_name", "hostname", "task_id"),
+    status=Session.Status.RUNNING,
+)
+
+
+@cache
+def _progressing(names: tuple[str, ...]) -> Update:
+    mine = {"worker": given("lease", WorkerHeartbeat), "status": Session.Status.RUNNING}
+    return Update(lambda: Session.objects.filter(pk=given("pk", Session), **mine), Session, *names)
+
+
+@cache
+def _finishing(names: tuple[str, ...]) -> Update:
+    return Update(lambda: Session.objects.filter(pk=given("pk", Session), status__in=Session.OPEN), Session, *names)
+
+
+_LINE = ("schedule_id", "repository_id", "item_key", "is_rehearsal")
+
+
+def _last_success(**line: Any) -> SessionQuerySet:
+    line = places(Session, _LINE) | line
+    earlier = Session.objects.filter(**line, status=Session.Status.SUCCEEDED, pk__lt=given("pk", Session))
+    return earlier.order_by("-pk")[:1]
+
+
+_LAST_SUCCESS = Objects(Session, _last_success)
+_LAST_SUCCESS_NOWHERE = Objects(Session, lambda: _last_success(repository_id=None))
 
 
 class SessionEvent(models.Model):

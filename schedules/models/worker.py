@@ -11,12 +11,18 @@ from django.db.models import Sum
 class WorkerQuerySet(models.QuerySet["WorkerHeartbeat"]):
     def alive(self, *, now: datetime, silent_after: timedelta) -> WorkerQuerySet:
         """Those that renewed within `silent_after` and have not said that they stop."""
-        return self.filter(stopped_at=None, last_seen_at__gt=now - silent_after)
+        return self.heard_of_since(now - silent_after)
+
+    def heard_of_since(self, at: datetime) -> WorkerQuerySet:
+        return self.filter(stopped_at=None, last_seen_at__gt=at)
+
+    def takers(self) -> WorkerQuerySet:
+        """Those that take sessions, and do not hold back."""
+        return self.filter(kind=WorkerHeartbeat.Kind.SESSIONS, holds_back="")
 
     def slots(self) -> int:
         """How many sessions these can run at once. One that holds back counts for none."""
-        takers = self.filter(kind=WorkerHeartbeat.Kind.SESSIONS, holds_back="")
-        total = takers.aggregate(n=Sum("concurrency"))["n"]
+        total = self.takers().aggregate(n=Sum("concurrency"))["n"]
         return int(total or 0)
 
     def last_seen_at(self, kind: str) -> datetime | None:

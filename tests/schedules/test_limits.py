@@ -157,6 +157,7 @@ def test_nothing_starts_in_a_repository_that_was_switched_off_meanwhile() -> Non
     assert not Session.objects.claim(waits.pk, worker=worker, task_id="", now=NOW)
 
 
+@pytest.mark.no_cover
 def test_a_fleet_of_running_sessions_does_not_make_the_query_too_large(settings: Settings) -> None:
     settings.ROTA_MAX_SESSIONS = 2000
     make_worker(now=NOW, concurrency=2000)
@@ -259,6 +260,7 @@ def crowd(count: int, **fields: Any) -> list[Schedule]:
 
 
 @pytest.mark.parametrize("limit", ["pool", "provider", "model", "hold", "budget", "repository"])
+@pytest.mark.no_cover
 def test_a_thousand_that_a_full_limit_blocks_are_not_read(
     limit: str, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:

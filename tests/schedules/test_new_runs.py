@@ -41,6 +41,7 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 
 
 @pytest.mark.parametrize(("overlap", "most"), [("skip", 1), ("queue_one", 1), ("allow", 5)])
+@pytest.mark.no_cover
 def test_firing_and_people_at_once_keep_to_the_policy(overlap: str, most: int) -> None:
     shop = make_repository()
     for _ in range(5):

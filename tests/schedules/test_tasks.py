@@ -1,15 +1,21 @@
 """Celery's way in: what is published, and what happens when the broker is away."""
 
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from config.celery import app
 from schedules import tasks
+from schedules.firing import trigger
 from schedules.models import Session
-from tests.schedules.factories import make_session, make_worker
+from schedules.worker import Worker
+from tests.schedules.factories import make_schedule, make_session, make_worker
 from tests.schedules.faults import failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,6 +60,59 @@ def test_pruning_an_empty_house_is_nothing() -> None:
 def test_a_session_outside_of_a_worker_is_refused() -> None:
     with pytest.raises(RuntimeError, match="start one with -Q sessions"):
         tasks.execute_session(1)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, settings: Settings) -> Iterator[Worker]:
+    """The one of this process, with one slot."""
+    settings.ROTA_SESSIONS_DIR, settings.ROTA_WORKSPACES_DIR = tmp_path / "sessions", tmp_path / "workspaces"
+    made = Worker(kind="sessions", name="here", concurrency=1, version="test", dispatch=tasks.dispatch)
+    tasks._here.append(made)
+    yield made
+    tasks._here.clear()
+
+
+def in_the_queue() -> int:
+    """How many messages; they are gone then."""
+    with app.connection_for_read() as channel:
+        size: int = channel.SimpleQueue("sessions").clear()
+        return size
+
+
+def waiting(count: int, **fields: Any) -> list[int]:
+    made = [make_schedule(now=timezone.now(), argv=["true"], **fields) for _ in range(count)]
+    return [trigger(schedule, now=timezone.now())[0].sessions.get().pk for schedule in made]
+
+
+def test_a_slot_goes_on_with_what_may_start_next_and_needs_no_message(broker: str, worker: Worker) -> None:
+    first, *_ = waiting(3)
+    assert tasks.dispatch() == 1
+    assert in_the_queue() == 1
+
+    assert tasks.execute_session(first) == "3 succeeded"
+    assert in_the_queue() == 0
+    assert set(Session.objects.values_list("status", flat=True)) == {"succeeded"}
+
+
+def test_a_slot_of_a_worker_that_leaves_goes_on_with_nothing(broker: str, worker: Worker) -> None:
+    first, *_ = waiting(2)
+    tasks.dispatch()
+    in_the_queue()
+    worker.leave(end_sessions=False, drain=True)
+
+    assert "leaving" in tasks.execute_session(first)
+    assert set(Session.objects.values_list("status", flat=True)) == {"queued"}
+
+
+def test_a_message_that_finds_nothing_ends_there(broker: str, worker: Worker) -> None:
+    first, second = waiting(2)
+    tasks.dispatch()
+    in_the_queue()
+    Session.objects.filter(pk=first).update(admitted_at=None, cancel_requested_at=timezone.now())
+
+    assert tasks.execute_session(first) == "not claimed"
+    assert in_the_queue() == 1, "the other one has its place"
+    assert Session.objects.get(pk=second).admitted_at
 
 
 def test_a_worker_that_can_not_say_that_it_is_there_ends() -> None:
