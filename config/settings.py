@@ -60,7 +60,7 @@ AUTH_PASSWORD_VALIDATORS = [
 INSTALLED_APPS = [
     "unfold",  # before the admin, whose templates it replaces
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # config/urls.py reads the console: beat and workers have none
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -259,6 +259,9 @@ ROTA_END_SESSIONS_ON_EXIT = env.flag("ROTA_END_SESSIONS_ON_EXIT", default=False)
 ROTA_DRAIN = env.flag("ROTA_DRAIN", default=False)
 # A worker that could not say for so long that it is there has lost its sessions. It ends them itself a little before.
 ROTA_LEASE = timedelta(seconds=env.number("ROTA_LEASE", default=60, least=30, most=3600))
+# What a schedule that goes on after an interruption has come to is kept for other machines so often, while it runs.
+ROTA_KEEP_CONVERSATION_EVERY = timedelta(seconds=env.number("ROTA_KEEP_CONVERSATION_EVERY", default=60, least=10))
+ROTA_KEEP_WORK_EVERY = timedelta(seconds=env.number("ROTA_KEEP_WORK_EVERY", default=300, least=10))
 # A worker whose disks have less than this takes no session.
 ROTA_MIN_FREE_BYTES = env.number("ROTA_MIN_FREE_MB", default=500, least=0) * 2**20
 ROTA_MIN_FREE_INODES = env.number("ROTA_MIN_FREE_INODES", default=10_000, least=0)
@@ -353,6 +356,7 @@ LOGGING = {
 UNFOLD = {
     "SITE_TITLE": "Rota",
     "SITE_HEADER": "Rota",
+    "SITE_URL": None,  # the console is the site
     "SITE_SUBHEADER": "put your agents on the rota",
     "SITE_SYMBOL": "event_repeat",
     "STYLES": [lambda request: static("rota/rota.css")],

@@ -37,7 +37,7 @@ from runners.egress import host_problem
 from runners.environment import OF_EVERY_SESSION, environment_problems
 from runners.following import read_lines
 from runners.mcp_servers import wanted as mcp_variables
-from runners.model_hosts import unreachable_model
+from runners.model_hosts import unreachable_model, unreachable_servers
 from runners.postconditions import CHECKS, check_finding, check_folder, check_launch, end_checks, is_begun, read_check
 from runners.privacy import make_private
 from runners.reckoning import is_over_budget, spent
@@ -56,7 +56,7 @@ from runners.supervision import (
     request_stop,
     start,
 )
-from runners.verdict import add as add_event
+from runners.tallying import add as add_event
 from runners.workspaces import (
     Archive,
     Bounds,
@@ -69,6 +69,8 @@ from runners.workspaces import (
     StartPoint,
     Workspace,
     archive,
+    bundle,
+    bundle_branch,
     check_branch,
     check_url,
     default_branch,
@@ -82,6 +84,7 @@ from runners.workspaces import (
     reap,
     remove,
     size,
+    unbundle,
     waiting,
 )
 
@@ -130,6 +133,8 @@ __all__ = [
     "add_event",
     "archive",
     "await_end",
+    "bundle",
+    "bundle_branch",
     "check_branch",
     "check_finding",
     "check_folder",
@@ -166,7 +171,9 @@ __all__ = [
     "size",
     "spent",
     "start",
+    "unbundle",
     "unreachable_model",
+    "unreachable_servers",
     "waiting",
     "wrap_in_sandbox",
 ]

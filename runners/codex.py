@@ -12,14 +12,23 @@ import json
 import os
 import re
 import shutil
-import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from runners import codex_options, codex_rollout, codex_stream, mcp_servers, rehearsal, rehearsals, structured, verdict
+from runners import (
+    agent_launch,
+    codex_options,
+    codex_rollout,
+    codex_stream,
+    mcp_servers,
+    rehearsal,
+    rehearsals,
+    structured,
+    tallying,
+    verdict,
+)
 from runners.agent_programs import NOWHERE, Product
 from runners.base import (
     Conversation,
@@ -36,7 +45,6 @@ from runners.base import (
     Tally,
 )
 from runners.codex_options import MODES
-from runners.environment import OF_EVERY_SESSION, session_environment
 from runners.rehearsals import made_up
 
 MINIMUM_VERSION: Final = (0, 160, 0)  # 0.150 keeps no record of each answer of the model
@@ -46,8 +54,6 @@ CONFIG_FOLDER: Final = ".codex"
 CONFIG_FILE: Final = f"{CONFIG_FOLDER}/config.toml"  # Codex wants the folder to be there
 PROMPT_FILE: Final = "prompt.txt"
 SCHEMA_FILE: Final = "result-schema.json"
-REHEARSAL_FILE: Final = "rehearsal.json"
-CONVERSATION_BYTES: Final = 64 * 1024 * 1024
 PROMPT_LENGTH: Final = 1_048_576  # characters; Codex takes no more
 SKILL_DEPTH: Final = 6  # of folders; Codex looks no deeper
 SKILL_FOLDERS: Final = 10_000
@@ -136,15 +142,14 @@ class CodexRunner:
         program = self.program(spec.program).path
         argv = [program, *_arguments(spec)]
         cache = {"XDG_CACHE_HOME": str(spec.home / "tmp" / "cache")}  # the sandbox lets nobody write elsewhere in HOME
-        extra = {**cache, **spec.environment, "CODEX_HOME": str(spec.home / CONFIG_FOLDER)}
-        if spec.rehearse:
-            argv = [sys.executable, "-I", "-S", rehearsal.__file__, str(spec.home / REHEARSAL_FILE), "--", *argv]
-            files[REHEARSAL_FILE] = json.dumps(_script(spec)).encode()
-            extra = rehearsal.without_models(extra)
-        return Launch(
+        # Codex tells times in its own zone: see runners.codex_limits. Its commands have the schedule's.
+        extra = {**cache, **spec.environment, "TZ": "UTC", "CODEX_HOME": str(spec.home / CONFIG_FOLDER)}
+        return agent_launch.launch(
+            spec,
             argv=argv,
-            environment=session_environment(home=spec.home, extra=extra, path=spec.path),
+            extra=extra,
             files=files,
+            script=_script,
             result_type="turn.completed",
             stdin_file=PROMPT_FILE,
             reads=(_package(program), *mcp_servers.absolute_commands(spec.options.get("mcp_servers"))),
@@ -170,7 +175,7 @@ class CodexRunner:
     def conversation(self, spec: SessionSpec) -> Conversation | None:
         """The rollout of the session's own conversation: the first one, for its subagents begin later."""
         for file in codex_rollout.find(spec.home / CONFIG_FOLDER)[:1]:
-            if 0 < file.stat().st_size <= CONVERSATION_BYTES:
+            if 0 < file.stat().st_size <= agent_launch.CONVERSATION_BYTES:
                 return Conversation(agent_session_id=codex_rollout.thread_id(file), file=file)
         return None
 
@@ -213,6 +218,8 @@ def _arguments(spec: SessionSpec) -> Iterator[str]:
 def _settings(spec: SessionSpec) -> Iterator[tuple[str, Any]]:
     yield "sandbox_mode", MODES[spec.options.get("permission_mode") or "dontAsk"]
     yield from HELD.items()
+    if zone := spec.environment.get("TZ"):
+        yield "shell_environment_policy.set", {"TZ": zone}
     if not _is_trusted(spec):
         yield from UNTRUSTED.items()
     trust = "trusted" if _is_trusted(spec) else "untrusted"
@@ -283,7 +290,7 @@ def _completed(tally: Tally, told: codex_rollout.Account) -> Tally:
     if told.answers:
         counted = Tally(model=told.model)
         for answer in told.answers:
-            verdict.add(counted, answer)
+            tallying.add(counted, answer)
         streamed: dict[str, Any] = {name: getattr(tally, name) for name in OF_THE_STREAM}
         whole = replace(counted, **streamed)
     if tally.models:  # the stream tells of a model only where it is another one
@@ -318,22 +325,7 @@ def _script(spec: SessionSpec) -> object:
 
 
 def _spec_problems(spec: SessionSpec) -> dict[str, str]:
-    problems = {}
-    if unset := mcp_servers.wanted(spec.options.get("mcp_servers")) - {*spec.environment, *OF_EVERY_SESSION}:
-        problems["mcp_servers"] = f"{', '.join(sorted(unset))}: is not in the session's environment."
-    if not spec.prompt.strip():
-        problems["prompt"] = "There is nothing to ask the agent: the prompt is empty."
-    elif len(spec.prompt) > PROMPT_LENGTH:
+    problems = agent_launch.problems(spec)
+    if len(spec.prompt) > PROMPT_LENGTH:
         problems["prompt"] = f"It has {len(spec.prompt)} characters; Codex takes at most {PROMPT_LENGTH}."
-    if not _is_uuid(spec.agent_session_id):
-        problems["agent_session_id"] = f"{spec.agent_session_id!r} is no UUID."
-    if spec.conversation and not spec.conversation.file.is_file():
-        problems["conversation"] = f"The conversation to go on with is gone: {spec.conversation.file}"
     return problems
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

@@ -1,8 +1,9 @@
 """What the lines mean that Codex prints with `codex exec --json`. Pure: bytes in, events out.
 
 Written against what Codex 0.169.0 prints; tests/runners/streams holds recordings of it. Nothing here raises, and what
-is not known becomes an `output` event with the head of the line. The stream does not tell the model, how often it was
-asked, what it cost, and not every command: `runners.codex_rollout` reads what Codex keeps besides.
+is not known becomes an `output` event with the head of the line. When a usage limit is lifted stands in a sentence
+(`runners.codex_limits`). The stream does not tell the model, how often it was asked, what it cost, and not every
+command: `runners.codex_rollout` reads what Codex keeps besides.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runners import plain_lines
+from runners import codex_limits, plain_lines
 from runners.agent_lines import describe_tool, event, frame_of, not_understood, number, shortened, text_of
 from runners.base import Event, EventKind, Line
 
@@ -82,7 +83,16 @@ def _turn_failed(line: Line, frame: Mapping[str, Any]) -> list[Event]:
 
 def _error(line: Line, frame: Mapping[str, Any]) -> list[Event]:
     text = text_of(frame, "message")
-    return [event("error", line, text, fault_of(text))]
+    return [event("error", line, text, fault_of(text)), *_usage_limit(line, text)]
+
+
+def _usage_limit(line: Line, text: str) -> list[Event]:
+    """Where it says when the limit is lifted: others who draw on it wait until then."""
+    lifted_at = codex_limits.lifted_at(text, told_at_ms=line.at_ms)
+    if lifted_at is None:
+        return []
+    data = {"status": "rejected", "resets_at": lifted_at, "model": codex_limits.limited_model(text)}
+    return [event("rate_limit", line, "The usage limit: rejected", data)]
 
 
 def _item(line: Line, frame: Mapping[str, Any]) -> list[Event] | None:

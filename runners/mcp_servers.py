@@ -35,6 +35,18 @@ def variables(text: str) -> dict[str, bool]:
     return {found["name"]: found["otherwise"] is None for found in _VARIABLE.finditer(text)}
 
 
+def filled_in(text: str, environment: Mapping[str, str], *, otherwise: str) -> str:
+    """A text with its variables filled in. `otherwise` stands for one that is not in `environment`."""
+
+    def value(found: re.Match[str]) -> str:
+        given = environment.get(found["name"])
+        if given is None and found["otherwise"] is not None:
+            return found["otherwise"].removeprefix(":-")
+        return otherwise if given is None else given
+
+    return _VARIABLE.sub(value, text)
+
+
 def wanted(servers: object) -> set[str]:
     """The variables that have to be set. Of servers that can't be used, as far as they can be read."""
     found: set[str] = set()

@@ -1,11 +1,15 @@
-"""Whether an agent in a sandbox can reach its model: said where a schedule is saved, and not by sessions that fail."""
+"""Whether an agent in a sandbox can reach its model and its MCP servers.
+
+Said where a schedule is saved, and not by sessions that fail.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from runners import mcp_servers
 from runners.egress import permits
 
 # The variable that says where an agent's model is → where it is without.
@@ -17,6 +21,7 @@ _USUAL: Final[Mapping[str, str]] = {
 _CLOUDS: Final = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 _OF_THIS_MACHINE: Final = ("localhost", "127.", "::1")
 _PORTS: Final = {"https": 443, "http": 80}
+_UNKNOWN: Final = "unknown-to-the-door"  # stands for what only the session will be told
 
 
 def unreachable_model(
@@ -37,7 +42,7 @@ def unreachable_model(
     host, port = _host(environment.get(named) or _USUAL[named])
     if not host:
         return "", ""
-    shown = host if port in _PORTS.values() else f"{host}:{port}"
+    shown = _shown(host, port)
     if host.startswith(_OF_THIS_MACHINE):
         told = (
             f"The agent's model is at {shown}, on the worker's machine, which a sandbox reaches by the worker's network"
@@ -49,6 +54,40 @@ def unreachable_model(
     if permits(allowed_hosts, (host, port)):
         return "", ""
     return "allowed_hosts", f"The agent's model is at {shown}: add {shown}, or set {named} to where it is."
+
+
+def unreachable_servers(
+    servers: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    network: str,
+    allowed_hosts: Sequence[str],
+) -> list[tuple[str, str]]:
+    """For each MCP server at an address that is out of reach: the field to mend, as above, and a sentence.
+
+    `environment` is what its variables are set to; one that hangs on a secret is not looked into.
+    """
+    found = []
+    for name, server in servers.items() if network != "host" else ():
+        if not isinstance(server, Mapping) or mcp_servers.kind_of(server) not in ("http", "sse"):
+            continue
+        host, port = _host(mcp_servers.filled_in(str(server.get("url", "")), environment, otherwise=_UNKNOWN))
+        if not host or _UNKNOWN in host:
+            continue
+        where = f"The MCP server {name} is at {_shown(host, port)}"
+        if host.startswith(_OF_THIS_MACHINE):
+            told = f"{where}, on the worker's machine, which a sandbox reaches by the worker's network alone"
+            found.append(("network", f"{told}: choose that, or have the session start the server by its command."))
+        elif network == "none":
+            told = f"{where}, and without a network nothing is reached"
+            found.append(("network", f"{told}: choose the allowed hosts only, and name it there."))
+        elif not permits(allowed_hosts, (host, port)):
+            found.append(("allowed_hosts", f"{where}: add {_shown(host, port)}, or take the server out."))
+    return found
+
+
+def _shown(host: str, port: int) -> str:
+    return host if port in _PORTS.values() else f"{host}:{port}"
 
 
 def _host(url: str) -> tuple[str, int]:

@@ -89,9 +89,10 @@ def streamed(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def refusal(error: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of an error."""
+    """The body of an error, with what else its script tells, such as `resets_at` of a usage limit."""
     kind = error.get("type", "server_error")
-    return {"error": {"type": kind, "code": error.get("code", kind), "message": error.get("message", "")}}
+    more = {name: value for name, value in error.items() if name not in ("status", "headers")}
+    return {"error": {"code": kind, "message": "", **more, "type": kind}}
 
 
 def _input(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,8 +1,9 @@
 """A conversation goes on in a later session, on whichever machine that runs.
 
 It is kept where all workers look, the database, when its session succeeded and its schedule resumes; a copy stays in
-the session's folder. The rule for the later session: it goes on with the conversation of the newest success of its own
-line (schedule, repository, item, runner), and with no other. Where that can't be had, it begins a new one and says why.
+the session's folder. And while it runs, with its work, where its schedule wants an interrupted session gone on with.
+The rule for the later session: it goes on with the conversation of the newest success of its own line (schedule,
+repository, item, runner), and with no other. Where that can't be had, it begins a new one and says why.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 from django.conf import settings
 
 from runners import Conversation
-from schedules.models import KeptConversation, Session
+from schedules.models import KeptConversation, KeptWork, Session
 
 FILE: Final = "conversation.jsonl"
 """In the folder of a session: its own conversation, without secrets."""
@@ -53,6 +54,30 @@ def keep(session: Session, file: Path, *, runner: str, now: datetime) -> str:
     size = file.stat().st_size
     KeptConversation.objects.keep(session, runner=runner, data=packed.getvalue(), size=size, now=now)
     return ""
+
+
+def keep_work(session: Session, file: Path, *, now: datetime) -> bool:
+    """Keep what a session has changed, as a git bundle, for a machine that goes on with it. False: it is too large."""
+    if file.stat().st_size > MOST_PACKED:
+        return False
+    KeptWork.objects.update_or_create(session=session, defaults={"data": file.read_bytes(), "kept_at": now})
+    return True
+
+
+def work_of(session: Session, *, into: Path) -> bool:
+    """Write what was kept of its work to a file. False: nothing was."""
+    data = KeptWork.objects.filter(pk=session.pk).values_list("data", flat=True).first()
+    if data is not None:
+        _private(into).write_bytes(data)
+    return data is not None
+
+
+def forget(session: Session, *, conversation: bool) -> None:
+    """It ended by itself: nobody goes on with what was kept of it and the attempts before. `conversation`: that too."""
+    attempts = {"session__run": session.run_id, "session__number": session.number}
+    KeptWork.objects.filter(**attempts).delete()
+    if conversation:
+        KeptConversation.objects.filter(**attempts).delete()
 
 
 def find(session: Session, *, runner: str, into: Path) -> Earlier:

@@ -131,11 +131,13 @@ def _pause_if_failing(run_id: int, now: datetime) -> None:
         return
     times = "A due time" if failed == 1 else f"{failed} due times in a row"
     why = f"{times} failed: {run.get_reason_display()}. {run.message}".strip()
-    if take_off(schedule, Schedule.Status.PAUSED, by="rota", reason=why, now=now):
-        logger.warning("%s is paused: %s", schedule, why, extra={"action": "paused_by_rota"})
+    with transaction.atomic():  # with its alarm, or not at all
+        if not take_off(schedule, Schedule.Status.PAUSED, by="rota", reason=why, now=now):
+            return
         Incident.objects.alarm(
             Incident.Kind.PAUSED_BY_ROTA, schedule.name, message=f"Paused. {why}", schedule=schedule, now=now
         )
+    logger.warning("%s is paused: %s", schedule, why, extra={"action": "paused_by_rota"})
 
 
 def failures_in_a_row(schedule: Schedule, *, most: int) -> int:

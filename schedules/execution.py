@@ -1,6 +1,6 @@
 """A queued session becomes a process, and a recorded outcome.
 
-    claim ► workspace ► prompt ► shim ► follow ► verdict ► keep ► finish ► clear ► settle
+    claim ► workspace ► prompt ► shim ► follow ► verdict ► keep ► finish ► settle ► clear
 
 A worker that leaves in the middle of `follow` leaves the session to its shim, and the next one goes on from the same
 place (`adopt`). Whatever fails on the way ends in a finished row with a reason: a session is never started twice.
@@ -48,9 +48,12 @@ from runners import (
 from schedules import quota
 from schedules.ending import end, settle
 from schedules.models import Reason, Run, Schedule, Session, SessionEvent, WorkerHeartbeat
+from schedules.parking import Parking
 from schedules.patience import patiently
+from schedules.prepared import Insert, Update, given
 from schedules.readiness import facts_for_report
 from schedules.retrying import goes_on
+from schedules.returning import after_death
 from schedules.transcript import storable
 from schedules.workplace import Workplace
 
@@ -66,6 +69,11 @@ _READ_AT_ONCE = 1 << 20  # bytes
 _MOST_RESULT = 200_000  # characters
 _LAST_LINES = 50  # of what is read at once, where no more of it is shown
 
+_COUNTED = Update(
+    lambda: Schedule.objects.filter(pk=given("pk", Schedule)), Schedule, "last_run_at", run_count=F("run_count") + 1
+)
+_TAKEN_IN = Insert(SessionEvent, "session_id", "seq", "at", "kind", "text", "data")
+
 
 class _LeaseLost(Exception):
     """The row says that the session is not this worker's any more."""
@@ -75,10 +83,19 @@ class _Stopped(Exception):
     """It was asked to end before its process began."""
 
 
-def execute(session_id: int, *, worker: WorkerHeartbeat, task_id: str, wish: Callable[[], Wish], clock: Clock) -> str:
+def execute(
+    session_id: int,
+    *,
+    worker: WorkerHeartbeat,
+    task_id: str,
+    wish: Callable[[], Wish],
+    clock: Clock,
+    about_to_end: Callable[[], None] = lambda: None,
+) -> str:
     """Claim a session and see it to its end. Returns its status, `not claimed`, `left` to its shim or `taken` away.
 
-    `wish` says what is wanted of it meanwhile. Raises nothing but for a database that stays away.
+    `wish` says what is wanted of it meanwhile. `about_to_end` is called before its end is on record, where this call
+    then returns soon: no checkout is to be removed. Raises nothing but for a database that stays away.
     """
     now = clock()
     if not Session.objects.claim(session_id, worker=worker, task_id=task_id, now=now):
@@ -86,27 +103,31 @@ def execute(session_id: int, *, worker: WorkerHeartbeat, task_id: str, wish: Cal
     session = patiently(lambda: _begun(session_id, now))
     logger.info("%s: begins", _told(session), extra={"action": "claimed"})
     execution = _Execution(session, worker, wish, clock)
+    if session.repository_id is None:
+        execution.about_to_end = about_to_end
     return execution.see_through(execution.begin)
 
 
 def adopt(session_id: int, *, of: int | None, worker: WorkerHeartbeat, wish: Callable[[], Wish], clock: Clock) -> str:
-    """Go on following a session that a worker of this machine left to its shim. Returns as `execute` does."""
+    """Go on following a session that a worker of this machine left to its shim. Returns as `execute` does.
+
+    One whose process is not on record is settled by `returning`: that worker's process must be gone.
+    """
     if not Session.objects.adopt(session_id, of=of, worker=worker):
         return "not claimed"
+    session = patiently(lambda: Session.objects.whole(session_id))
+    if session.pid is None:
+        return patiently(lambda: after_death(session, worker=worker, now=clock()))
     logger.info("Session %d goes on under %s", session_id, worker.name, extra={"action": "adopted"})
-    execution = _Execution(patiently(lambda: _loaded(session_id)), worker, wish, clock)
+    execution = _Execution(session, worker, wish, clock)
     return execution.see_through(execution.go_on)
 
 
 def _begun(session_id: int, now: datetime) -> Session:
-    session = _loaded(session_id)
+    session = Session.objects.whole(session_id)
     if Run.objects.start(session.run_id, now=now):
-        Schedule.objects.filter(pk=session.schedule_id).update(last_run_at=now, run_count=F("run_count") + 1)
+        _COUNTED.carry_out({"last_run_at": now}, pk=session.schedule_id)
     return session
-
-
-def _loaded(session_id: int) -> Session:
-    return Session.objects.select_related("run", "schedule", "repository").get(pk=session_id)
 
 
 def _told(session: Session) -> str:
@@ -133,9 +154,11 @@ class _Execution:
         self.worker = worker
         self.wish = wish
         self.clock = clock
+        self.about_to_end: Callable[[], None] = lambda: None
         self._clean: Callable[[str], str] = str
         self._told_reset: int | None = None  # what others know already of the quota that it draws on
         self._told_answer = False
+        self._parking: Parking | None = None
         self._is_lost = False  # ended here, because the database could not be told that this worker is there
 
     def see_through(self, begin: Callable[[], None]) -> str:
@@ -143,7 +166,13 @@ class _Execution:
         try:
             self.runner = _runner_of(self.session)
             self.place = Workplace(self.session, self.runner)
-            self._clean = self.place.redactor.text
+            self._clean = self._without_secrets
+            if self.place.parks:
+                self._parking = Parking.of(
+                    conversation=lambda: self.place.park_conversation(now=self.clock()),
+                    work=lambda: self.place.park_work(now=self.clock()),
+                    at=time.monotonic(),
+                )
             begin()
             ending = self._follow(self.place.folder, self.runner.read)
             return "left" if ending is None else self._end(ending)
@@ -158,6 +187,16 @@ class _Execution:
         except Exception as error:  # noqa: BLE001 - a bug is told, and fails this session alone
             self._log_fault("a fault in Rota", action="internal")
             return self._fail(Reason.INTERNAL, f"A fault in Rota: {type(error).__name__}: {error}")
+        finally:
+            self._end_parking()
+
+    def _without_secrets(self, text: str) -> str:
+        return self.place.redactor.text(text) if text else text
+
+    def _end_parking(self) -> None:
+        if self._parking:
+            self._parking.end()
+            self._parking = None
 
     # --- begin
 
@@ -177,7 +216,7 @@ class _Execution:
             "program_version": self.place.program_version[:100],
             "program_before": self.place.program_before[:100],
         }
-        patiently(lambda: self._progress(**facts))
+        patiently(lambda: self._progress(**facts))  # before anything is started: see `returning`
         wish = self.wish()
         if wish == "taken":
             raise _LeaseLost
@@ -202,13 +241,18 @@ class _Execution:
 
     def _note(self) -> None:
         """Rota's own words of the preparation or the end."""
+        if not self.place.notes:
+            return
         now_ms = int(self.clock().timestamp() * 1000)
         self.place.transcript.add([Event(kind="note", at_ms=now_ms, text=text) for text in self.place.notes])
         self.place.notes.clear()
 
     def _note_preparation(self) -> None:
-        now_ms = int(self.clock().timestamp() * 1000)
+        """Where there was something to prepare, or somebody will ask."""
         seconds = self.place.seconds
+        if self.session.repository is None and not self.session.is_rehearsal:
+            return
+        now_ms = int(self.clock().timestamp() * 1000)
         parts = ", ".join(f"{part} {took:.2f} s" for part, took in seconds.items())
         facts = facts_for_report(self.session, self.runner, seconds)
         self.place.transcript.add([Event(kind="note", at_ms=now_ms, text=f"Prepared: {parts}.", data=facts)])
@@ -240,6 +284,8 @@ class _Execution:
                 request_stop(folder, "shutdown" if reason == "lost" else reason)
             if time.monotonic() >= write_at and self._write():
                 write_at = time.monotonic() + _WRITE_EVERY
+            if self._parking:
+                self._parking.look(time.monotonic())
             if not lines:
                 await_end(folder, _LOOK_EVERY)
 
@@ -293,7 +339,7 @@ class _Execution:
         try:
             with transaction.atomic():
                 # Some may be there already: a commit whose answer was lost with the connection.
-                SessionEvent.objects.bulk_create(rows, ignore_conflicts=True)
+                _TAKEN_IN.unless_there(rows)
                 self._progress(**self._counters())
                 if self.session.credential:
                     self._tell_quota()
@@ -338,6 +384,7 @@ class _Execution:
     # --- end
 
     def _end(self, ending: Ending) -> str:
+        self._end_parking()
         result = self.runner.judge(ending, self.place.tally, self.place.spec)
         if self._is_lost and ending.ended_by == "shutdown":
             result = self._without_lease(result)
@@ -356,12 +403,25 @@ class _Execution:
         interrupted = goes_on(self.session.run.snapshot, result.reason)
         if (interrupted or result.outcome == "succeeded") and not self.place.leaked:
             patiently(lambda: self.place.share_conversation(interrupted=interrupted, now=self.clock()))
+        if self.place.parks:
+            patiently(lambda: self._share_work(interrupted, result, str(facts.get("branch", ""))))
         self._note()
         with suppress(_LeaseLost):  # declared lost meanwhile: it is told what it reported, and not believed
             self._write()
         if self.place.leaked and result.outcome in ("succeeded", "failed"):
             result = replace(result, outcome="failed", reason=Reason.SECRET_LEAKED)
         return self._finish(result, clear=True, exit_code=ending.exit_code, **facts)
+
+    def _share_work(self, interrupted: bool, result: SessionResult, branch: str) -> None:
+        """For whoever goes on with it, or with nothing of it. What can't be shared is on this machine still."""
+        if not interrupted or self.place.leaked:
+            shared = result.outcome == "succeeded" and not self.place.leaked and self.place.resumes
+            self.place.forget_parked(shared=shared)
+            return
+        try:
+            self.place.share_work(branch=branch, now=self.clock())
+        except (RunnerError, OSError):
+            self._log_fault("its work is on this machine alone", action="unparked")
 
     def _checked(self, result: SessionResult) -> SessionResult | None:
         """With what the schedule's checks say of it. None: the worker leaves, and a shim keeps the one that runs.
@@ -426,10 +486,11 @@ class _Execution:
         logger.error("Session %d: %s\n%s", self.session.pk, words, told, extra={"action": action})
 
     def _finish(self, result: SessionResult, *, clear: bool, **facts: Any) -> str:
-        """Put the end on record, then remove what is not needed any more, then settle.
+        """Put the end on record, then settle, then remove what is not needed any more.
 
-        In this order: whoever takes over from a worker that dies on the way finds everything, or a finished row. And
-        not in one transaction: two sessions of a run that end at once would each see the other one open.
+        In this order: whoever takes over from a worker that dies on the way finds everything, or a finished row, and
+        a run is not kept open by a workspace that takes a minute to be removed; what is left of that is swept. And not
+        in one transaction: two sessions of a run that end at once would each see the other one open.
         """
         remark = self.place.remark if hasattr(self, "place") else ""
         fields = facts | {
@@ -448,10 +509,11 @@ class _Execution:
         }
         if "patch" in fields:
             fields["patch"] = storable(self._clean(fields["patch"]), len(fields["patch"]))
+        self.about_to_end()
         patiently(lambda: self._record(result, fields))
+        patiently(lambda: settle(self.session.run_id, now=self.clock()))
         if clear:
             self._clear()
-        patiently(lambda: settle(self.session.run_id, now=self.clock()))
         return result.outcome
 
     def _record(self, result: SessionResult, fields: Mapping[str, Any]) -> None:

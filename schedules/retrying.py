@@ -53,7 +53,7 @@ def queue_retry(session: Session, *, reason: str, resets_at: datetime | None, no
 
     In the transaction that ends `session`, with its schedule locked: else a cancel could come between the two.
     """
-    if not _is_wanted(session):
+    if not is_wanted(session):
         return None
     policy = session.run.snapshot
     wait = timedelta() if goes_on(policy, reason) else backoff(session)
@@ -84,7 +84,7 @@ def backoff(session: Session) -> timedelta:
     return wait * (1 + _SPREAD * int.from_bytes(digest[:4]) / 2**32)
 
 
-def _is_wanted(session: Session) -> bool:
+def is_wanted(session: Session) -> bool:
     """Nobody asked for the end of the session or its run, and its schedule may still run it."""
     asked = Session.objects.filter(pk=session.pk, cancel_requested_at__isnull=False)
     run = Run.objects.open().filter(pk=session.run_id, cancel_requested_at=None)

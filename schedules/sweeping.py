@@ -39,6 +39,7 @@ _ENDED = ("swept",)  # an ending.json alone may say that somebody was left: `kil
 _READ_AT_ONCE = 1000  # rows: SQLite takes a limited number of ids in one query
 _STRANGE_FOR = timedelta(days=1)
 _CLEARED_WITHIN = timedelta(minutes=10)  # after its end a session's own worker keeps or removes its workspace
+_FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=2), timedelta(hours=1)
 REAPED = "reaped"
 
 
@@ -58,11 +59,29 @@ class WorkspaceOnDisk:
     since: datetime
 
 
-def sweep(*, now: datetime, done: set[int] | None = None) -> int:
+class Later:
+    """Workspaces that could not be archived. To try may take minutes each time, so every failure doubles the wait."""
+
+    def __init__(self) -> None:
+        self._waits: dict[str, tuple[timedelta, datetime]] = {}  # by name: how long, and until when
+
+    def names(self, now: datetime) -> set[str]:
+        """Those that are left alone for now."""
+        return {name for name, (_, until) in self._waits.items() if now < until}
+
+    def note(self, tried: Collection[Reaped], now: datetime) -> None:
+        for one in tried:
+            wait, _ = self._waits.pop(one.name, (_FIRST_WAIT / 2, now))
+            if one.error:
+                wait = min(2 * wait, _LONGEST_WAIT)
+                self._waits[one.name] = (wait, now + wait)
+
+
+def sweep(*, now: datetime, done: set[int] | None = None, later: Later | None = None) -> int:
     """End processes that outlived their session, keep and remove workspaces nobody works in, drop old folders.
 
     Returns how many processes were ended. `done`: sessions that nothing is left to be done for, and that are not looked
-    at again; it is added to here. Their folders are dropped by a sweep without it.
+    at again; it is added to here. Their folders are dropped by a sweep without it. `later`: what failed before.
     """
     done = set() if done is None else done
     folders = {session: _sessions() / str(session) for session in _on_disk() - done}
@@ -74,7 +93,7 @@ def sweep(*, now: datetime, done: set[int] | None = None) -> int:
             if known.get(session_id) not in Session.OPEN:
                 ended += _end_and_drop(folders[session_id], is_known=session_id in known, now=now)
                 over += [folders[session_id]] if session_id in known else []
-    reap_workspaces(now=now)
+    reap_workspaces(now=now, later=later)
     for folder in over:
         _tidy(folder, now=now)
         if _is_swept(folder) and not holds_raw(folder):
@@ -131,14 +150,18 @@ def _end_and_drop(folder: Path, *, is_known: bool, now: datetime) -> int:
     return ended
 
 
-def reap_workspaces(*, now: datetime, all_kept: bool = False) -> tuple[list[Reaped], list[Dropped]]:
+def reap_workspaces(
+    *, now: datetime, all_kept: bool = False, later: Later | None = None
+) -> tuple[list[Reaped], list[Dropped]]:
     """Archive and remove what sessions that are over left, and remove kept checkouts that are over the limits.
 
-    `all_kept`: those within them, too. A kept checkout holds no work.
+    `all_kept`: those within them, too. A kept checkout holds no work. `later`: what failed before, and can wait.
     """
-    live = _live(now)
+    later = later or Later()
+    live = _live(now) | later.names(now)
     cache, into = Cache(Path(settings.ROTA_CACHE_DIR)), _sessions() / REAPED
     left_behind = reap(_workspaces(), cache, before=now, into=into, live=live, secrets_of=_secrets_of)
+    later.note(left_behind, now)
     for reaped in left_behind:
         if reaped.error:
             logger.warning("The workspace of session %s stays: %s", reaped.name, reaped.error)

@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Concat
 
 from schedules import budgets, pools
 from schedules.limits import startable
 from schedules.models import Freeze, Incident, Pool, Run, Schedule, Session, Stop, WorkerHeartbeat
+from schedules.models.incident import IncidentQuerySet
 from schedules.models.session import SessionQuerySet
 from schedules.places import Places, candidates
 from schedules.timetable import TimetableError
@@ -33,6 +35,8 @@ _SETTLED_IN = 60.0  # seconds: who has just started, or slept, knows nothing yet
 _EXAMPLES = 5
 _MOST_OF_ONE_KIND = 20  # that many schedules at once have one cause, and not each its own
 _PLANNED_AT_ONCE = 500
+_LONGEST_CATCH_UP = timedelta(days=31)
+_TOLD_FOR = timedelta(days=1)  # what nothing to come can mend
 _EXAMINED = 200  # sessions that wait for long
 
 _Kind = Incident.Kind
@@ -59,9 +63,10 @@ def look(*, now: datetime) -> None:
     beat_is_silent = _beat(now)
     _not_fired(now, beat_is_silent=beat_is_silent)
     _unplanned(now)
+    _unplanned_once(now)
+    _seen_to(now)
     _no_success(now)
     _queue(now)
-    _seen_to(now)
     _disks(now)
     budgets.recover(now=now)
 
@@ -125,11 +130,36 @@ def _unplanned(now: datetime) -> None:
             logger.warning("%s had no time: planned anew", schedule, extra={"action": "planned_anew"})
 
 
+def _unplanned_once(now: datetime) -> None:
+    """The same for one with a single time: due at it, also where that is past. Its catch-up window decides then.
+
+    Not one whose time is on record, nor one that somebody brought back after it: a resume never runs the past.
+    """
+    kept = timedelta(days=settings.ROTA_RETENTION_DAYS)
+    on_record = Run.objects.filter(schedule=OuterRef("pk"), trigger=Run.Trigger.SCHEDULE, scheduled_for=OuterRef("at"))
+    rows = Schedule.objects.filter(
+        Q(status_at=None) | Q(status_at__lt=F("at")),
+        Q(starts_at=None) | Q(starts_at__lte=F("at")),
+        Q(ends_at=None) | Q(ends_at__gte=F("at")),
+        ~Exists(on_record),
+        status=Schedule.Status.ACTIVE,
+        due_at=None,
+        at__gt=now - min(_LONGEST_CATCH_UP, kept),
+        fired_count=0,
+    )
+    for schedule in rows.order_by("at")[:_PLANNED_AT_ONCE]:
+        schedule.go_on_at(schedule.at)
+        planned = {name: getattr(schedule, name) for name in Schedule.PLAN_FIELDS}
+        if rows.filter(pk=schedule.pk, at=schedule.at).update(**planned):
+            logger.warning("%s was not planned: it is now", schedule, extra={"action": "planned_anew"})
+
+
 # --- Outcomes ---------------------------------------------------------------------------------------------------------
 
 
 def _no_success(now: datetime) -> None:
     overdue = Schedule.objects.filter(status=Schedule.Status.ACTIVE, overdue_at__lte=now).order_by("overdue_at")
+    overdue = overdue.exclude(due_at=None, overdue_at__lte=now - _TOLD_FOR)
     found = list(overdue.only("name", "last_success_at")[: _MOST_OF_ONE_KIND + 1])
     if len(found) > _MOST_OF_ONE_KIND:
         names = _listed([schedule.name for schedule in found])
@@ -148,9 +178,12 @@ def _seen_to(now: datetime) -> None:
     status = Schedule.Status
     alarms = Incident.objects.open()
     paused = alarms.filter(kind=_Kind.PAUSED_BY_ROTA)
-    paused.exclude(schedule__status=status.PAUSED, schedule__status_by="rota").update(recovered_at=now)
-    missed = alarms.filter(kind=_Kind.MISSED, schedule__status__in=(status.PAUSED, status.DISABLED))
-    missed.update(recovered_at=now)
+    paused.exclude(schedule__status=status.PAUSED, schedule__status_by="rota").close("somebody has seen to it", now=now)
+    outcomes = alarms.filter(kind__in=(_Kind.MISSED, _Kind.NO_SUCCESS))
+    of_it = Schedule.objects.filter(pk=OuterRef("schedule_id")).values("status")
+    off = outcomes.filter(schedule__status__in=(status.PAUSED, status.DISABLED))
+    off.close(Concat(Value("the schedule is "), Subquery(of_it[:1])), now=now)
+    _nothing_to_come(outcomes, now)
     unreadable = alarms.filter(kind=_Kind.SCHEDULE_BROKEN)
     unreadable.exclude(schedule__status=status.BROKEN).update(recovered_at=now)
     jumped = alarms.filter(kind=_Kind.CLOCK_JUMPED)
@@ -158,6 +191,18 @@ def _seen_to(now: datetime) -> None:
         legible = ~Exists(unreadable.filter(schedule=OuterRef("pk")))
         if not Schedule.objects.filter(legible, status=status.BROKEN).exists():
             jumped.update(recovered_at=now)
+
+
+def _nothing_to_come(outcomes: IncidentQuerySet, now: datetime) -> None:
+    """Of a schedule without further times or an open run: it is told for a day, or until somebody acknowledged it."""
+    then = now - _TOLD_FOR
+    told = Q(acknowledged_at__isnull=False) | Q(last_at__lte=then) | Q(kind=_Kind.NO_SUCCESS, first_at__lte=then)
+    open_runs = Run.objects.open().filter(schedule=OuterRef("schedule_id"))
+    over = outcomes.filter(told, ~Exists(open_runs), schedule__status=Schedule.Status.ACTIVE, schedule__due_at=None)
+    schedules = list(over.values_list("schedule_id", flat=True))
+    if schedules:
+        Schedule.objects.filter(pk__in=schedules, due_at=None).update(overdue_at=None)
+        over.close("the schedule has no further times", now=now)
 
 
 # --- Workers ----------------------------------------------------------------------------------------------------------

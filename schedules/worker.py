@@ -8,6 +8,7 @@ have happened; and with the control worker one keeps up the house, also while no
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -27,7 +28,7 @@ from schedules.fencing import Fence
 from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.presence import Presence, keep_connection
 from schedules.room import shortage
-from schedules.sweeping import sweep
+from schedules.sweeping import Later, sweep
 from schedules.upkeep import Upkeep, declare_forgotten, uptime
 from schedules.watch import LOOK_EVERY, Watch
 from schedules.workplace import session_folder
@@ -38,6 +39,7 @@ _LISTEN_EVERY = 1.0  # seconds
 _SWEEP_EVERY = 60.0  # seconds
 _SWEEP_ALL_EVERY = 3600.0  # seconds: otherwise what was seen to be in order is not looked at again
 _UPKEEP_EVERY = 10.0  # seconds
+_ROOM_FOR = 0.5  # seconds: so long is a disk that had room not looked at again
 _FULL_AGAIN_AFTER = timedelta(minutes=10)  # the alarm of a disk that stays full is counted again
 
 
@@ -71,9 +73,11 @@ class Worker:
         self._hands = threading.Lock()
         self._adopted: list[threading.Thread] = []
         self._swept: set[int] = set()
+        self._later = Later()
         self._swept_all_at = time.monotonic()
         self._leaving: Wish = ""
         self._claims = True
+        self._had_room_at = -math.inf  # monotonic
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._listen, name="rota-presence", daemon=True),
@@ -104,8 +108,11 @@ class Worker:
             thread.start()
         self._dispatch()
 
-    def execute(self, session_id: int, *, task_id: str) -> str:
-        """Claim a session and see it through. Returns its status, or why there was nothing to do."""
+    def execute(self, session_id: int, *, task_id: str, about_to_end: Callable[[], None] = lambda: None) -> str:
+        """Claim a session and see it through. Returns its status, or why there was nothing to do.
+
+        `about_to_end` is called before its place is free, where nothing that takes long comes after.
+        """
         if why := self._holds_back():
             Session.objects.release([session_id])
             return f"not claimed: {why}"
@@ -118,9 +125,15 @@ class Worker:
                 task_id=task_id,
                 wish=lambda: self._wish(session_id),
                 clock=timezone.now,
+                about_to_end=about_to_end,
             )
         finally:
             self._let_go(session_id)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether a slot that is free again may go on with another session: `execute` looks once more, and closer."""
+        return self._claims and not self.row.holds_back
 
     def leave(self, *, end_sessions: bool, drain: bool = False) -> None:
         """Claim nothing more. Sessions are ended, or left to their shims for the next worker of this machine.
@@ -237,9 +250,14 @@ class Worker:
         """Why it claims nothing now, or ""."""
         if not self._claims:
             return "the worker is leaving"
-        if self._fence.is_closed(time.monotonic()):
+        at = time.monotonic()
+        if self._fence.is_closed(at):
             return "the worker could not renew its lease"
-        return self._mind_room(timezone.now())
+        if at - self._had_room_at < _ROOM_FOR:
+            return ""
+        why = self._mind_room(timezone.now())
+        self._had_room_at = -math.inf if why else at
+        return why
 
     def _mind_room(self, now: datetime) -> str:
         """Hold back while a disk is full, and say so. Returns why, or "" while there is room."""
@@ -291,7 +309,7 @@ class Worker:
         return [
             (session.pk, session.worker_id)
             for session in running.select_related("worker")
-            if session.pid and not _is_at_work(session.worker)
+            if not _is_at_work(session.worker) and (session.pid or _is_dead(session.worker))
         ]
 
     def _adopt(self, session_id: int, of: int | None) -> None:
@@ -355,7 +373,7 @@ class Worker:
         if at - self._swept_all_at > _SWEEP_ALL_EVERY:
             self._swept.clear()
             self._swept_all_at = at
-        ended = sweep(now=timezone.now(), done=self._swept)
+        ended = sweep(now=timezone.now(), done=self._swept, later=self._later)
         if ended:
             logger.warning("Ended %d processes of sessions that are over", ended, extra={"action": "swept"})
 
@@ -363,4 +381,11 @@ class Worker:
 def _is_at_work(worker: WorkerHeartbeat | None) -> bool:
     if worker is None or worker.stopped_at:
         return False
-    return is_alive(ProcessIdentity(pid=worker.pid, start_ticks=worker.start_ticks, boot_id=worker.boot_id))
+    return not _is_dead(worker)
+
+
+def _is_dead(worker: WorkerHeartbeat | None) -> bool:
+    """By its process, and not by what its row says: one that is about to leave may still be at it."""
+    if worker is None:
+        return False
+    return not is_alive(ProcessIdentity(pid=worker.pid, start_ticks=worker.start_ticks, boot_id=worker.boot_id))

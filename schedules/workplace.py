@@ -6,8 +6,10 @@ import gzip
 import logging
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from runners import (
     Workspace,
     WorkspaceError,
     archive,
+    bundle,
+    bundle_branch,
     check_folder,
     check_launch,
     diff_text,
@@ -38,6 +42,7 @@ from runners import (
     prepare,
     remove,
     start,
+    unbundle,
     wrap_in_sandbox,
 )
 from schedules import conversations, vault
@@ -55,6 +60,7 @@ GIVEN = "given"  # the values of its secrets, sealed, for as long as what it pri
 TRANSCRIPT = "transcript.log.gz"
 PATCH = "changes.patch"
 HOME = "home"
+_PARKED, _BUNDLE = "parked.jsonl", "work.bundle"  # there for a moment
 _GO_ON = (
     "A session that worked on this was interrupted, for its worker or its machine went away. Look at what is done "
     "already, in this conversation and in the workspace, and go on where it stopped. It was asked for this:"
@@ -80,6 +86,7 @@ class Workplace:
         self.remark = ""  # what belongs into the session's message, however it ends
         self.is_ours = False  # the folder, and so what belongs to it
         self._archived = False
+        self._parked_size = 0  # bytes that the conversation had when it was last parked
         self.seconds: dict[str, float] = {}  # that the preparation took, by its parts
         self.tally = Tally()
         self.program_version = ""
@@ -88,7 +95,7 @@ class Workplace:
         self.leaked: tuple[str, ...] = ()  # names of the secrets in what it changed
         self._given = self._secrets()
         self._hidden = vault.hidden(self._given)
-        self.redactor = Redactor(self._hidden.values())
+        self.redactor = Redactor(self._hidden.values()) if self._given else _redactor(*self._hidden.values())
         self.transcript = Transcript(session, self.redactor, next_seq=1)
         self.spec = self._spec(None)
 
@@ -118,7 +125,7 @@ class Workplace:
             raise WorkspaceError(f"{self.folder} is there already. Move away what another database left.") from error
         self.is_ours = True
         (self.folder / GIVEN).touch(mode=0o600)
-        (self.folder / GIVEN).write_bytes(vault.seal(self._given))
+        (self.folder / GIVEN).write_bytes(self._sealed())
         begun = time.monotonic()
         if self._session.repository:
             self._check_out(self._session.repository)
@@ -127,7 +134,7 @@ class Workplace:
         self.spec.home.mkdir(mode=0o700)
         if before := self._interrupted:
             self._earlier = patiently(lambda: conversations.of(before, runner=self._runs_with, into=self._earlier_file))
-        elif self._resumes:
+        elif self.resumes:
             self._earlier = patiently(
                 lambda: conversations.find(self._session, runner=self._runs_with, into=self._earlier_file)
             )
@@ -203,11 +210,65 @@ class Workplace:
     def share_conversation(self, *, interrupted: bool, now: datetime) -> None:
         """Keep for every worker what was kept here of a conversation that is to be gone on with."""
         file = self.folder / conversations.FILE
-        if not (self._resumes or interrupted) or not file.is_file():
+        if not (self.resumes or interrupted) or not file.is_file():
             return
         if obstacle := conversations.keep(self._session, file, runner=self._runs_with, now=now):
             self.notes.append(obstacle)
             self._remark(obstacle)
+
+    # --- for other machines, should this one go away
+
+    @property
+    def parks(self) -> bool:
+        """Whether another machine is to go on with it."""
+        return self._runner.is_agent and bool(self._snapshot.get("continue_interrupted"))
+
+    def park_conversation(self, *, now: datetime) -> None:
+        """Keep what it has said so far, up to the last whole line. Raises OSError."""
+        conversation = self._runner.conversation(self.spec)
+        size = conversation.file.stat().st_size if conversation else 0
+        if conversation is None or size == self._parked_size or not self._still_runs():
+            return
+        parked, redactor = self.folder / _PARKED, Redactor(self._hidden.values())
+        try:
+            with conversation.file.open("rb") as lines, parked.open("wb") as file:
+                file.writelines(redactor.line(line) for line in lines if line.endswith(b"\n"))
+            conversations.keep(self._session, parked, runner=self._runs_with, now=now)
+            self._parked_size = size
+        finally:
+            parked.unlink(missing_ok=True)
+
+    def park_work(self, *, now: datetime) -> None:
+        """Keep what it has changed so far. Raises RunnerError, OSError."""
+        if self._workspace is None or not self._still_runs():
+            return
+        file, base = self.folder / _BUNDLE, self._session.run.commit
+        try:
+            if bundle(self._workspace, _cache(), base=base, into=file, secrets=self._hidden):
+                conversations.keep_work(self._session, file, now=now)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def share_work(self, *, branch: str, now: datetime) -> None:
+        """Keep what it left on a branch of this machine's cache. Raises RunnerError, OSError."""
+        repository, file = self._session.repository, self.folder / _BUNDLE
+        if not (repository and branch):
+            return
+        try:
+            if bundle_branch(_cache(), repository.slug, branch, base=self._session.run.commit, into=file):
+                conversations.keep_work(self._session, file, now=now)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def forget_parked(self, *, shared: bool) -> None:
+        """It ended by itself. `shared`: its conversation is gone on with by others."""
+        conversations.forget(self._session, conversation=not shared)
+
+    def _still_runs(self) -> bool:
+        running = Session.objects.filter(status=Session.Status.RUNNING, worker=self._session.worker_id)
+        return running.filter(pk=self._session.pk).exists()
+
+    # --- the end
 
     def clear(self) -> None:
         """Remove HOME, the checkout and what was printed: what is worth keeping is kept, or was never made.
@@ -265,7 +326,10 @@ class Workplace:
     @property
     def _interrupted(self) -> Session | None:
         """The attempt before, where this one goes on with it."""
-        before = patiently(lambda: self._session.retry_of)
+        return self._gone_on_with_by(self._session)
+
+    def _gone_on_with_by(self, session: Session) -> Session | None:
+        before = patiently(lambda: session.retry_of)
         return before if before and goes_on(self._snapshot, before.reason) else None
 
     def _branch_of(self, session: Session) -> str:
@@ -273,18 +337,34 @@ class Workplace:
         return f"rota/{self._snapshot['schedule']}/{session.run_id}-{session.number}{attempt}"
 
     def _left_by_interrupted(self, cache: Cache, repository: Repository) -> str:
-        """The commit of what the attempt before had done, where this machine has it; else ""."""
-        before = self._interrupted
-        if before is None:
-            return ""
-        branch = self._branch_of(before)
+        """The commit of what the attempts before had done: the newest that this machine has, or was kept; else ""."""
+        before = last = self._interrupted
+        while before:
+            branch = self._branch_of(before)
+            if commit := self._work_of(before, cache, repository, branch):
+                self.notes.append(f"It goes on from the branch {branch} of session {before.pk}.")
+                return commit
+            before = self._gone_on_with_by(before)
+        if last:
+            branch = self._branch_of(last)
+            self._remark(f"It begins without what session {last.pk} had done: {branch} is not kept on this machine.")
+        return ""
+
+    def _work_of(self, before: Session, cache: Cache, repository: Repository, branch: str) -> str:
+        """The commit of its branch, which is on this machine or was kept for it; else ""."""
+        with suppress(WorkspaceError):
+            return cache.resolve(repository.slug, branch)
+        file = self.folder / _BUNDLE
         try:
-            commit = cache.resolve(repository.slug, branch)
-        except WorkspaceError:
-            self._remark(f"It begins without what session {before.pk} had done: {branch} is not kept on this machine.")
+            if not patiently(lambda: conversations.work_of(before, into=file)):
+                return ""
+            unbundle(cache, repository.slug, file=file, branch=branch)
+            return cache.resolve(repository.slug, branch)
+        except WorkspaceError as error:
+            self._remark(f"What was kept of the work of session {before.pk} can't be taken over: {error}")
             return ""
-        self.notes.append(f"It goes on from the branch {branch} of session {before.pk}.")
-        return commit
+        finally:
+            file.unlink(missing_ok=True)
 
     def _last_success(self) -> Session | None:
         return patiently(lambda: Session.objects.last_success(self._session))
@@ -316,7 +396,7 @@ class Workplace:
         return str(self._snapshot["runner"])
 
     @property
-    def _resumes(self) -> bool:
+    def resumes(self) -> bool:
         return self._runner.is_agent and self._snapshot["persistence"] == Schedule.Persistence.RESUME
 
     @property
@@ -367,6 +447,9 @@ class Workplace:
         facts = session_environment(self._session, last_success)
         return {**facts, **self._snapshot["environment"], **self._given}
 
+    def _sealed(self) -> bytes:
+        return vault.seal(self._given) if self._given else _sealed_nothing(*settings.ROTA_SECRETS_KEYS)
+
     def _secrets(self) -> dict[str, str]:
         """What the schedule names, and the runner's own credentials unless nobody is to be asked.
 
@@ -375,13 +458,19 @@ class Workplace:
         try:
             if given := given_to(self.folder):
                 return given
-            named = patiently(lambda: vault.values(self._snapshot["secrets"]))
+            named = patiently(lambda: vault.values(self._names_of_secrets()))
         except vault.VaultError as error:
             raise OptionsInvalid({"secrets": str(error)}) from error
         if self._session.is_rehearsal:
             return named
         known = settings.ROTA_CREDENTIALS
         return {name: known[name] for name in self._runner.credentials if known.get(name)} | named
+
+    def _names_of_secrets(self) -> list[str]:
+        """All that the schedule names; in a rehearsal those that are set, for its report tells the others."""
+        names: list[str] = self._snapshot["secrets"]
+        unset = vault.missing(names) if self._session.is_rehearsal else []
+        return [name for name in names if name not in unset]
 
     # --- going
 
@@ -410,6 +499,18 @@ class Workplace:
         }
 
 
+@lru_cache(maxsize=1)
+def _redactor(*own: str) -> Redactor:
+    """That of a session that was given nothing: of Rota's own secrets. To find all their spellings takes its time."""
+    return Redactor(own)
+
+
+@lru_cache(maxsize=1)
+def _sealed_nothing(*keys: str) -> bytes:
+    """No value at all, under these keys: nobody need make a new seal of that for each session."""
+    return vault.seal({})
+
+
 def given_to(folder: Path) -> dict[str, str]:
     """The values that the session of a folder was given; none where it is over. Raises vault.Unreadable."""
     try:
@@ -420,7 +521,11 @@ def given_to(folder: Path) -> dict[str, str]:
 
 def keep_transcript(folder: Path, redactor: Redactor) -> None:
     """The whole of what it printed, redacted and compressed. What the shim wrote stays for who may take over."""
-    if not (folder / OUTPUT).exists():
+    try:
+        is_empty = not (folder / OUTPUT).stat().st_size
+    except FileNotFoundError:
+        return
+    if is_empty:
         return
     with gzip.open(folder / TRANSCRIPT, "wb", compresslevel=5) as kept:
         kept.writelines(redactor.log(folder / OUTPUT))

@@ -18,6 +18,7 @@ from runners.workspaces.file_times import tells_of_every_write
 from runners.workspaces.folders import is_folder, leftover_of, remove, size, sizes
 from runners.workspaces.git import plain_errors
 from runners.workspaces.kept import Bounds, Dropped, Kept, KeptCheckout
+from runners.workspaces.parking import bundle, bundle_branch, unbundle
 from runners.workspaces.reaping import Reaped, reap, waiting
 from runners.workspaces.start_point import StartPoint, find_start
 
@@ -34,6 +35,8 @@ __all__ = [
     "StartPoint",
     "Workspace",
     "archive",
+    "bundle",
+    "bundle_branch",
     "check_branch",
     "check_url",
     "default_branch",
@@ -49,5 +52,6 @@ __all__ = [
     "size",
     "sizes",
     "tells_of_every_write",
+    "unbundle",
     "waiting",
 ]

@@ -87,7 +87,7 @@ class _Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tip:
+class Tip:
     """The commit that holds everything. Where it is not the base, `git_dir` is a witness that has it as its HEAD."""
 
     commit: str
@@ -115,7 +115,7 @@ def archive(
     if not is_folder(workspace.path):
         raise WorkspaceError("The checkout is gone.")
     with plain_errors("Archiving the workspace"), contextlib.ExitStack() as scratch:
-        work = _Work(
+        work = Work(
             workspace=workspace,
             too_large=tuple(tame(workspace.path)),
             cache=cache,
@@ -139,7 +139,7 @@ def diff_text(archive: Archive, *, max_bytes: int = 200_000) -> str:
     return f"{shown.decode(errors='replace')}\n… cut: {len(shown):,} of {archive.patch_bytes:,} bytes are shown\n"
 
 
-def _archive(work: _Work, *, into: Path) -> Archive:
+def _archive(work: Work, *, into: Path) -> Archive:
     workspace = work.workspace
     base, notes = workspace.base_commit, []
     head = read_head(workspace.path / ".git")
@@ -172,7 +172,7 @@ def _archive(work: _Work, *, into: Path) -> Archive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
+class Work:
     """The steps of one archiving."""
 
     workspace: Workspace
@@ -183,14 +183,14 @@ class _Work:
     secrets: Mapping[str, str]
     scratch: contextlib.ExitStack  # removes the witnesses at the end
 
-    def tip(self, *, on: str) -> _Tip:
+    def tip(self, *, on: str) -> Tip:
         """Everything as a commit: `on`, where the files are as it has them, or one of Rota's on top of it."""
         try:
             return self._tip(on, attributes="")
         except GitFailed:  # perhaps of a file that is not encoded as the attributes have it: it is taken as it is
             return self._tip(on, attributes="* !working-tree-encoding\n")
 
-    def _tip(self, on: str, *, attributes: str) -> _Tip:
+    def _tip(self, on: str, *, attributes: str) -> Tip:
         is_base = on == self.workspace.base_commit
         place = self.workspace.place(self.cache)
         if attributes or not is_base:
@@ -199,15 +199,15 @@ class _Work:
             self._git(place, "read-tree", "-i", "-m", on)
         change = self._change(place)
         if not (change.removed or change.written):
-            return _Tip(commit=on, git_dir=place.git_dir, committed_by_rota=False, left_out=change.left_out)
+            return Tip(commit=on, git_dir=place.git_dir, committed_by_rota=False, left_out=change.left_out)
         if is_base and not attributes:
             place = self._witness(on, with_agent=False)
         change = self._stage(place, change)
         commit = self._commit(place, on=on)
         (place.git_dir / "HEAD").write_text(f"{commit}\n")
-        return _Tip(commit=commit, git_dir=place.git_dir, committed_by_rota=commit != on, left_out=change.left_out)
+        return Tip(commit=commit, git_dir=place.git_dir, committed_by_rota=commit != on, left_out=change.left_out)
 
-    def leaked(self, tip: _Tip) -> tuple[str, ...]:
+    def leaked(self, tip: Tip) -> tuple[str, ...]:
         """Names of the secrets in what would be kept. Raises GitFailed where it can't be read."""
         return leaked(
             Place(git_dir=tip.git_dir),
@@ -218,14 +218,14 @@ class _Work:
             timeout=self.timeout,
         )
 
-    def keep(self, tip: _Tip) -> None:
+    def keep(self, tip: Tip) -> None:
         """Bring the tip into the cache, checked on its way. Raises GitFailed where it is refused, Busy."""
         self.cache.keep_branch(
             self.workspace.slug, self.workspace.branch, source=tip.git_dir, ref="HEAD", wait=self.timeout
         )
 
     def describe(
-        self, tip: _Tip, *, into: Path, kept: bool, notes: Sequence[str], names: tuple[str, ...] = ()
+        self, tip: Tip, *, into: Path, kept: bool, notes: Sequence[str], names: tuple[str, ...] = ()
     ) -> Archive:
         """The patch and its numbers. From the cache where the branch was kept: that is what was checked.
 

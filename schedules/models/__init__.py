@@ -1,7 +1,7 @@
 """The rows: what is to run, what ran, and who ran it. Each model owns its states and the rules of its table."""
 
 from schedules.models.command import Command
-from schedules.models.conversation import KeptConversation
+from schedules.models.conversation import KeptConversation, KeptWork
 from schedules.models.costs import CostSource, source_of_sum
 from schedules.models.incident import Incident
 from schedules.models.pool import Hold, Pool
@@ -26,6 +26,7 @@ __all__ = [
     "Hold",
     "Incident",
     "KeptConversation",
+    "KeptWork",
     "Pool",
     "Reason",
     "Repository",

@@ -1,4 +1,4 @@
-"""What an agent and its model have said, kept where every worker finds it, for the session that goes on with it."""
+"""What an agent has said and done, kept where every worker finds it, for the session that goes on with it."""
 
 from __future__ import annotations
 
@@ -47,3 +47,17 @@ class KeptConversation(models.Model):
 
     def __str__(self) -> str:
         return f"conversation of session {self.session_id}"
+
+
+class KeptWork(models.Model):
+    """What a session that can be gone on with had changed when it was last looked at, should its machine go away.
+
+    Only where its schedule wants it gone on with, and only until it ends by itself: then its branch has its work.
+    """
+
+    session = models.OneToOneField(Session, primary_key=True, on_delete=models.CASCADE, related_name="kept_work")
+    data = models.BinaryField(help_text="A git bundle, on top of the commit of its run.")
+    kept_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"work of session {self.session_id}"

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Concat
 
 from schedules.models.schedule import Schedule
 from schedules.models.write_back import write_back
@@ -88,6 +90,11 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
     def recover(self, kind: str, subject: str = "", *, now: datetime) -> bool:
         """The cause is gone. False: there was no such incident."""
         return self.open().filter(kind=kind, subject=subject).update(recovered_at=now) > 0
+
+    def close(self, why: str | Combinable, *, now: datetime) -> int:
+        """They are over, though what they tell of was not mended: their message goes on with `why`. How many."""
+        message = Concat(F("message"), Value(" Over: "), why if isinstance(why, Combinable) else Value(why), Value("."))
+        return self.open().update(recovered_at=now, message=message)
 
     def recover_others(self, kind: str, subjects: Collection[str], *, now: datetime) -> int:
         """The causes of this kind but `subjects` are gone. Returns how many there were."""

@@ -69,6 +69,7 @@ INFRASTRUCTURE: frozenset[str] = INTERRUPTED | {
     Reason.RATE_LIMITED,
     Reason.OVERLOADED,
     Reason.API_ERROR,
+    Reason.UNEQUIPPED,  # a server that was away, or too slow to start; what is wrong for good fails a few times more
     Reason.CRASHED,
     Reason.FETCH_FAILED,
     Reason.WORKSPACE_FAILED,

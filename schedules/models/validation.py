@@ -16,6 +16,7 @@ from runners import (
     load_runner,
     mcp_variables,
     unreachable_model,
+    unreachable_servers,
 )
 from schedules import placeholders, timetable
 from schedules.models.command import Target
@@ -40,9 +41,13 @@ Problems = dict[str, list[str]]
 
 
 def schedule_problems(schedule: Schedule, *, rehearsed: bool = False) -> Problems:
-    """Field name → sentences. Empty when the schedule can run; `rehearsed`: when it can with a scripted model."""
+    """Field name → sentences. Empty when the schedule can run; `rehearsed`: when it can with a scripted model.
+
+    A rehearsal goes without the secrets that nobody has set: its report tells them.
+    """
     problems: Problems = {}
-    for part in (_when, _limits, _shapes, _target, _runner, _prompt):
+    parts = (_when, _limits, _shapes, _target, _runner, _prompt)
+    for part in parts if rehearsed else (*parts, _unset_secrets):
         for field, message in part(schedule):
             problems.setdefault(field, []).append(message)
     return problems or ({} if rehearsed else _model(schedule))
@@ -123,7 +128,7 @@ def _shapes(schedule: Schedule) -> list[tuple[str, str]]:
     if not isinstance(schedule.rehearsal_script, list):
         found.append(("rehearsal_script", "Give a JSON list of turns."))
     if not found:
-        found += [*_secrets(schedule), *_sandbox(schedule), *_handed_over(schedule)]
+        found += [*_named_twice(schedule), *_sandbox(schedule), *_handed_over(schedule)]
     return found
 
 
@@ -139,20 +144,16 @@ def _variable_problems(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _secrets(schedule: Schedule) -> list[tuple[str, str]]:
-    found = [
+def _unset_secrets(schedule: Schedule) -> list[tuple[str, str]]:
+    return [
         ("secrets", f"There is no secret “{name}”. Set it in the console, or with bin/manage secret set {name}.")
-        for name in unknown_secrets(schedule.secrets)
+        for name in (unknown_secrets(schedule.secrets) if _is_text_list(schedule.secrets) else ())
     ]
+
+
+def _named_twice(schedule: Schedule) -> list[tuple[str, str]]:
     both = sorted(set(schedule.secrets) & set(schedule.environment))
-    if both:
-        found.append(
-            (
-                "environment",
-                f"{', '.join(both)}: is a secret of this schedule as well. Name it once.",
-            )
-        )
-    return found
+    return [("environment", f"{', '.join(both)}: is a secret of this schedule as well. Name it once.")] if both else []
 
 
 def _handed_over(schedule: Schedule) -> list[tuple[str, str]]:
@@ -176,7 +177,17 @@ def _sandbox(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("allowed_hosts", f"They would not be heeded: set the network to “{told}”, or name none."))
     problems = (host_problem(entry) for entry in schedule.allowed_hosts)
     found += [("allowed_hosts", problem) for problem in problems if problem]
-    return found
+    return found or _servers_within_reach(schedule)
+
+
+def _servers_within_reach(schedule: Schedule) -> list[tuple[str, str]]:
+    """Whether the sandbox lets it reach its MCP servers. What a secret says is not looked into."""
+    if schedule.sandbox == schedule.Sandbox.NONE:
+        return []
+    known = {name: text for name, text in schedule.environment.items() if name not in schedule.secrets}
+    return unreachable_servers(
+        schedule.mcp_servers, known, network=schedule.network, allowed_hosts=schedule.allowed_hosts
+    )
 
 
 def _model(schedule: Schedule) -> Problems:

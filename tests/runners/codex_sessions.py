@@ -14,17 +14,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runners import codex_rollout, rehearsals, supervision, verdict
-from runners.base import Ending, Event, Launch, Line, ProgramMissing, SessionResult, SessionSpec, Tally
+from runners import codex_rollout, rehearsals, supervision
+from runners.base import Launch, Line, ProgramMissing, SessionSpec
 from runners.codex import CodexRunner
-from runners.scripted_model import Request, ScriptedModel
+from runners.scripted_model import ScriptedModel
 from tests.runners import claude_sessions
-from tests.runners.claude_sessions import make_ending, say, use
+from tests.runners.claude_sessions import Session, make_ending, say, use
 from tests.runners.held import Held, limits_of
 
 STREAMS = Path(__file__).parent / "streams"
@@ -62,28 +62,6 @@ def _candidates() -> list[str]:
     return ["", *(str(file) for file in (here, *everywhere) if file.is_file())]
 
 
-@dataclass(kw_only=True)
-class Session:
-    """What came of one session."""
-
-    spec: SessionSpec
-    launch: Launch
-    lines: list[Line]
-    ending: Ending
-    requests: Sequence[Request] = ()
-    events: list[Event] = field(init=False)
-    tally: Tally = field(init=False)
-    result: SessionResult = field(init=False)
-
-    def __post_init__(self) -> None:
-        runner = CodexRunner()
-        self.events = [event for line in self.lines for event in runner.read(line)]
-        self.tally = Tally()
-        for event in self.events:
-            verdict.add(self.tally, event)
-        self.result = runner.judge(self.ending, self.tally, self.spec)
-
-
 def make_spec(folder: Path, **changes: Any) -> SessionSpec:
     """A spec whose workspace is a folder with a README. Options are added to OPTIONS."""
     changes["options"] = {**OPTIONS, **changes.get("options", {})}
@@ -99,7 +77,7 @@ def run(spec: SessionSpec, *, around: Sequence[str] = (), **limits: float | None
     shim = supervision.start(spec.folder, launch, cwd=spec.workspace, limits=limits_of(**limits))
     held = Held(folder=spec.folder, shim=shim)
     ending = held.end(within=30)
-    return Session(spec=spec, launch=launch, lines=held.read(), ending=ending)
+    return Session(runner=CodexRunner(), spec=spec, launch=launch, lines=held.read(), ending=ending)
 
 
 def converse(
@@ -142,10 +120,10 @@ def recorded(name: str, folder: Path, **changes: Any) -> Session:
     lines = [Line(at_ms=1, stream="out", data=text.encode()) for text in rest]
     lines += [Line(at_ms=1, stream="err", data=text.encode()) for text in logged]
     launch = Launch(argv=(), environment={})
-    return Session(spec=spec, launch=launch, lines=lines, ending=make_ending(0, **ended))
+    return Session(runner=CodexRunner(), spec=spec, launch=launch, lines=lines, ending=make_ending(0, **ended))
 
 
-def _error(status: int, kind: str, message: str, **more: str) -> dict[str, Any]:
+def _error(status: int, kind: str, message: str, **more: str | int) -> dict[str, Any]:
     return {"error": {"status": status, "type": kind, "message": message, **more}, "times": 9}
 
 
@@ -186,6 +164,10 @@ RECORDED: Mapping[str, tuple[object, dict[str, Any]]] = {
     "no-key": ([], {"environment": {"OPENAI_API_KEY": ""}}),
     "rate-limited": ("rate-limited", {}),
     "usage-limit": ([_error(429, "usage_limit_reached", "The usage limit has been reached")], {}),
+    "usage-limit-until": (
+        [_error(429, "usage_limit_reached", "Reached", plan_type="plus", resets_at=1798794000)],
+        {},
+    ),
     "no-quota": ([_error(429, "insufficient_quota", "You exceeded your current quota")], {}),
     "overloaded": ("overloaded", {}),
     "no-such-model": ([_error(404, "invalid_request_error", _NO_MODEL, code="model_not_found")], {}),

@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -481,6 +482,19 @@ def test_an_answer_can_be_held_to_a_schema(tmp_path: Path) -> None:
 
     assert session.requests[0].body["text"]["format"]["schema"] == schema
     assert session.result.result == '{"a": 1}'
+
+
+@needs_codex
+def test_when_a_usage_limit_is_lifted_whatever_the_zone_of_its_schedule(tmp_path: Path) -> None:
+    lifted_at = int(time.time()) + 3 * 86400
+    limit = {"status": 429, "type": "usage_limit_reached", "message": "Reached", "resets_at": lifted_at}
+    script = [use(("Bash", {"command": "date +%Z"})), {"error": limit, "times": 9}]
+    session = converse(tmp_path, script, environment={"TZ": "Asia/Tokyo"})
+
+    assert session.result.reason == "rate_limited"
+    assert session.result.resets_at is not None
+    assert lifted_at <= session.result.resets_at <= lifted_at + 60
+    assert "JST" in json.dumps(session.requests[-1].body), "what it runs has the zone of its schedule"
 
 
 @needs_codex

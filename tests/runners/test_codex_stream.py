@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -6,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners import verdict
+from runners import tallying, verdict
 from runners.base import Event, Line, Tally
 from runners.codex_stream import fault_of, read
 from tests.runners.claude_sessions import make_ending
-from tests.runners.codex_sessions import PREFIX, RECORDED, STREAMS, Session, recorded
+from tests.runners.codex_sessions import PREFIX, RECORDED, STREAMS, recorded
 
 
 def line(frame: object, stream: Literal["out", "err", "shim"] = "out") -> Line:
@@ -51,6 +52,7 @@ JUDGED = [
     ("no-key", "failed", "auth", "OPENAI_API_KEY"),
     ("rate-limited", "failed", "rate_limited", "429"),
     ("usage-limit", "failed", "rate_limited", "usage limit"),
+    ("usage-limit-until", "failed", "rate_limited", "The limit is lifted at 2027-01-01 09:01 UTC."),
     ("no-quota", "failed", "billing", "Quota exceeded"),
     ("overloaded", "failed", "overloaded", "529"),
     ("no-such-model", "failed", "model_unavailable", "does not exist"),
@@ -178,7 +180,7 @@ def test_without_what_codex_keeps_the_stream_has_to_do(tmp_path: Path) -> None:
     session = recorded("writes-a-file", tmp_path)
     kept = next((session.spec.home / ".codex" / "sessions").rglob("*.jsonl"))
     kept.unlink()
-    again = Session(spec=session.spec, launch=session.launch, lines=session.lines, ending=session.ending)
+    again = replace(session)  # read and judged anew
 
     assert again.result.reason == "ok"
     assert again.result.result == "I wrote notes.md. It has one line."
@@ -313,7 +315,7 @@ def test_the_cause_of_a_fault(text: str, fault: str, status: int | None, stop: s
 def test_a_fault_that_is_told_with_the_result_alone() -> None:
     tally = Tally()
     for event in read(line({"type": "turn.failed", "error": {"message": "Quota exceeded."}})):
-        verdict.add(tally, event)
+        tallying.add(tally, event)
 
     assert verdict.judge(make_ending(1), tally, {}).reason == "billing"
 
@@ -323,7 +325,7 @@ def test_an_earlier_fault_is_not_the_cause_of_a_later_one() -> None:
     messages = ["Reconnecting... 1/5 (rate limit exceeded: Slow down)", "stream disconnected before completion"]
     frames = [*({"type": "error", "message": text} for text in messages), {"type": "turn.failed", "error": {}}]
     for event in (event for frame in frames for event in read(line(frame))):
-        verdict.add(tally, event)
+        tallying.add(tally, event)
 
     assert verdict.judge(make_ending(1), tally, {}).reason == "api_error"
 
@@ -353,7 +355,7 @@ def test_no_line_is_too_odd(kind: str, what: str, fields: dict[str, Any], other:
     frame = {"type": kind, "item": {**fields, "type": what}, "usage": other, "error": other, "message": other}
     tally = Tally()
     for event in read(line(frame)):
-        verdict.add(tally, event)
+        tallying.add(tally, event)
         assert json.dumps(dict(event.data)) is not None
 
 

@@ -1,10 +1,12 @@
 """What a schedule in a sandbox is told before it is saved."""
 
+from typing import Any
+
 import pytest
 
 from runners.claude import ClaudeRunner
 from runners.codex import CodexRunner
-from runners.model_hosts import unreachable_model
+from runners.model_hosts import unreachable_model, unreachable_servers
 from runners.script import ScriptRunner
 
 CLAUDE, CODEX = ClaudeRunner.credentials, CodexRunner.credentials
@@ -65,5 +67,49 @@ def test_a_model_out_of_reach_is_named(
     words: str,
 ) -> None:
     found = unreachable_model(credentials, environment, network=network, allowed_hosts=hosts)
+    assert found[0] == field
+    assert words in found[1]
+
+
+def at(url: str, kind: str = "http") -> dict[str, Any]:
+    return {"web": {"type": kind, "url": url}}
+
+
+@pytest.mark.parametrize(
+    ("servers", "network", "hosts"),
+    [
+        ({}, "none", []),
+        ({"forge": {"command": "forge-mcp"}}, "none", []),
+        (at("https://mcp.example.com/mcp"), "host", []),
+        (at("http://127.0.0.1:9/mcp"), "host", []),
+        (at("https://mcp.example.com/mcp"), "allow_list", ["mcp.example.com"]),
+        (at("https://MCP.example.com/mcp", "sse"), "allow_list", ["*.example.com"]),
+        (at("https://mcp.example.com:8443/"), "allow_list", ["mcp.example.com:8443"]),
+        (at("https://${WHERE}/mcp"), "allow_list", ["mcp.example.com"]),
+        (at("https://${SECRET}/mcp"), "allow_list", ["a.test"]),
+        (at("${SECRET}"), "none", []),
+        (at("https://[::1"), "none", []),
+        ({"web": "no server"}, "none", []),
+    ],
+)
+def test_servers_that_may_well_be_reached_are_left_alone(servers: Any, network: str, hosts: list[str]) -> None:
+    known = {"WHERE": "mcp.example.com"}
+    assert unreachable_servers(servers, known, network=network, allowed_hosts=hosts) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "network", "hosts", "field", "words"),
+    [
+        ("https://mcp.example.com/mcp", "none", [], "network", "web is at mcp.example.com, and without a network"),
+        ("https://mcp.example.com/mcp", "allow_list", ["a.test"], "allowed_hosts", "add mcp.example.com, or"),
+        ("https://mcp.example.com:8443/", "allow_list", ["mcp.example.com"], "allowed_hosts", "mcp.example.com:8443"),
+        ("http://${WHERE}:80/mcp", "allow_list", ["a.test"], "allowed_hosts", "add mcp.example.com, or"),
+        ("http://${NOWHERE:-b.test}/mcp", "allow_list", ["a.test"], "allowed_hosts", "add b.test, or"),
+        ("http://localhost:9/mcp", "allow_list", ["localhost:9"], "network", "localhost:9, on the worker's machine"),
+    ],
+)
+def test_a_server_out_of_reach_is_named(url: str, network: str, hosts: list[str], field: str, words: str) -> None:
+    known = {"WHERE": "mcp.example.com"}
+    [found] = unreachable_servers(at(url), known, network=network, allowed_hosts=hosts)
     assert found[0] == field
     assert words in found[1]

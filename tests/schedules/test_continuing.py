@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from runners import kill
 from runners.scripted_model import Request, ScriptedModel
 from schedules.execution import Wish
 from schedules.firing import trigger
-from schedules.models import Session
+from schedules.models import KeptConversation, KeptWork, Session
 from schedules.upkeep import declare_lost
 from tests.runners.claude_sessions import say
 from tests.schedules.factories import make_schedule
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
 HALF = "echo half > work.txt; echo half is done; sleep 25"
 WORK = [{"type": "tool_use", "name": "Bash", "input": {"command": HALF}}]
+LOOK = [{"type": "tool_use", "name": "Bash", "input": {"command": "cat work.txt"}}]
 DONE = say("All is done.")
 
 
@@ -48,6 +51,12 @@ def run(session: Session, settings: Settings, answers: list[object], wish: Calla
         settings.ROTA_CREDENTIALS = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "made-up"}
         run_session(session, wish=wish)
     return list(model.requests)
+
+
+def last_result(request: Request) -> str:
+    """What its latest tool returned."""
+    blocks = [block for message in request.body["messages"] for block in message["content"] if isinstance(block, dict)]
+    return str([block for block in blocks if block.get("type") == "tool_result"][-1])
 
 
 def half_done(tmp_path: Path) -> bool:
@@ -84,15 +93,45 @@ def test_it_goes_on_with_its_conversation_and_its_work(tmp_path: Path, settings:
     assert second.run.status == "succeeded"
 
 
-def test_on_another_machine_it_has_its_conversation_and_says_what_it_lacks(tmp_path: Path, settings: Settings) -> None:
+def test_on_another_machine_it_has_its_conversation_and_its_work(tmp_path: Path, settings: Settings) -> None:
     first = begin(tmp_path, continue_interrupted=True)
     interrupt(first, settings, tmp_path)
     use_folders(settings, tmp_path / "two")
 
     second = Session.objects.get(retry_of=first)
-    run(second, settings, [DONE], lambda: "")
-    assert (second.status, second.resumed_from) == ("succeeded", first)
-    assert "is not kept on this machine" in second.message
+    asked = run(second, settings, [LOOK, DONE], lambda: "")
+    assert (second.status, second.resumed_from, second.message) == ("succeeded", first, "")
+    assert "half" in last_result(asked[-1]), "it finds what it had written"
+    assert second.base_commit == first.head_commit
+    assert not KeptWork.objects.exists()
+
+
+def test_what_ran_on_a_machine_that_died_is_gone_on_with_on_another(tmp_path: Path, settings: Settings) -> None:
+    """Its worker, its shim, its agent and its folders are gone at once, as with the plug."""
+    settings.ROTA_KEEP_CONVERSATION_EVERY = settings.ROTA_KEEP_WORK_EVERY = timedelta(seconds=1)
+    settings.ROTA_SECRETS = {"TOKEN": "correct-horse-battery"}
+    first = begin(tmp_path, continue_interrupted=True, secrets=["TOKEN"], prompt="Both. It is correct-horse-battery.")
+
+    def is_kept() -> bool:
+        said = KeptConversation.objects.filter(pk=first.pk).values_list("data", flat=True).first()
+        return KeptWork.objects.exists() and b"echo half" in gzip.decompress(said or gzip.compress(b""))
+
+    run(first, settings, [WORK, DONE], lambda: "detach" if half_done(tmp_path) and is_kept() else "")
+    assert first.status == "running"
+    assert b"correct-horse" not in gzip.decompress(KeptConversation.objects.get().data)
+    kill(tmp_path / "one" / "sessions" / str(first.pk))
+    (tmp_path / "one").rename(tmp_path / "gone")
+    Session.objects.filter(pk=first.pk).update(worker=None)
+    assert declare_lost(now=timezone.now()) == 1
+    use_folders(settings, tmp_path / "two")
+
+    second = Session.objects.get(retry_of=first)
+    asked = run(second, settings, [LOOK, DONE], lambda: "")
+    assert (second.status, second.resumed_from, second.message) == ("succeeded", first, "")
+    assert "echo half > work.txt" in str(asked[-1].body), "the model is told what it did before"
+    assert "half" in last_result(asked[-1]), "and finds it"
+    assert "It goes on from the branch" in notes(second)
+    assert [KeptWork.objects.count(), KeptConversation.objects.count()] == [0, 0]
 
 
 def test_without_the_policy_an_interruption_is_the_end(tmp_path: Path, settings: Settings) -> None:

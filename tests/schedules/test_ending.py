@@ -86,6 +86,7 @@ def test_without_a_policy_there_is_one_attempt() -> None:
     [
         ("infrastructure", "failed", "fetch_failed", True),
         ("infrastructure", "failed", "overloaded", True),
+        ("infrastructure", "failed", "unequipped", True),
         ("infrastructure", "lost", "worker_died", True),
         ("infrastructure", "failed", "exit_code", False),
         ("infrastructure", "timed_out", "stalled", False),

@@ -359,6 +359,24 @@ def test_who_takes_over_when_the_end_was_not_yet_on_record_finds_everything(
     assert not any(Path(django_settings.ROTA_WORKSPACES_DIR).iterdir())
 
 
+def test_who_dies_before_the_workspace_is_removed_has_settled_the_run_and_the_rest_is_swept(
+    worker: WorkerHeartbeat, repository: Repository
+) -> None:
+    def die() -> None:
+        raise SystemExit(9)
+
+    session = queued("sh", "-c", "echo hi > hi.txt", repositories=[repository])
+    with after('UPDATE "schedules_schedule" SET "last_status"', die), pytest.raises(SystemExit):
+        run_claimed(session, worker)
+
+    session.refresh_from_db()
+    assert (session.status, session.run.status) == ("succeeded", "succeeded")
+    assert any(Path(django_settings.ROTA_WORKSPACES_DIR).iterdir())
+    sweep(now=timezone.now() + timedelta(minutes=11))
+    assert not any(Path(django_settings.ROTA_WORKSPACES_DIR).iterdir())
+    assert not (session_folder(session.pk) / "home").exists()
+
+
 def test_a_workspace_that_can_not_be_removed_does_not_change_how_it_ended(
     worker: WorkerHeartbeat, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +544,7 @@ def test_a_rehearsal_ends_in_a_report(worker: WorkerHeartbeat, repository: Repos
         now=timezone.now(),
         runner="claude",
         allowed_tools=["Read", "Write", "Bash(git log *)", "Bash(no-such-program *)"],
+        secrets=["NEVER_SET"],
         repositories=[repository],
     )
     queued_one = trigger(schedule, by="ada", rehearse=True, now=timezone.now())[0].sessions.get()
@@ -534,7 +553,8 @@ def test_a_rehearsal_ends_in_a_report(worker: WorkerHeartbeat, repository: Repos
 
     report = report_of(session)
     assert report
-    assert [gap.what.split()[0] for gap in report.gaps] == ["no-such-program"]
+    assert [gap.what.partition(" is")[0] for gap in report.gaps] == ["no-such-program", "There"]
+    assert "NEVER_SET" in report.gaps[1].what
     assert {use.tool.partition(":")[0] for use in report.asked} == {"Bash", "Read", "Write"}
     assert {"fetch", "checkout", "in all", "start"} == set(report.preparation)
     assert report.not_rehearsed == ("Bash(no-such-program *)",)

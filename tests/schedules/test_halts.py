@@ -1,17 +1,21 @@
 """Freeze windows, and the stop of everything."""
 
+import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from schedules import halts
 from schedules.firing import Refused, fire_due, trigger
 from schedules.limits import admit
 from schedules.models import Freeze, Incident, Run, Schedule, Session, Stop
-from schedules.stopping import StoppedAlready, freeze, lift, stop, thaw
+from schedules.stopping import StoppedAlready, freeze, hold_starts, lift, stop, thaw
 from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db
@@ -215,3 +219,60 @@ def test_many_that_a_freeze_covered_are_skipped_in_one_row_and_others_are_missed
     fire_due(now=NINE + 5 * HOUR + MINUTE)
     assert Run.objects.filter(status="missed", reason="outside_window").exists()
     assert Incident.objects.get().kind == "missed"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("halt", ["stop", "freeze"])
+def test_a_claim_that_began_before_a_halt_lands_before_it_or_not_at_all(halt: str) -> None:
+    now = timezone.now()
+    worker, session = make_worker(now=now), make_session(now=now, admitted_at=now)
+    found: dict[str, object] = {}
+
+    def claim() -> None:
+        found["claimed"] = Session.objects.claim(session.pk, worker=worker, task_id="", now=timezone.now())
+
+    def set_it() -> None:
+        if halt == "stop":
+            stop(by="ada", reason="x", now=timezone.now())
+        else:
+            freeze(starts_at=now - DAY, ends_at=now + DAY, reason="x", by="ada")
+        found["status"] = Session.objects.values_list("status", flat=True).get(pk=session.pk)
+
+    with transaction.atomic():  # keeps the claim from landing
+        Session.objects.select_for_update().get(pk=session.pk)
+        threads = [in_thread(claim)]
+        time.sleep(0.3)
+        threads.append(in_thread(set_it))
+        time.sleep(0.3)
+    for thread in threads:
+        thread.join(timeout=30)
+
+    assert found["status"] == ("running" if found["claimed"] else "queued")
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    def body() -> None:
+        work()
+        connection.close()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_halt_does_not_wait_for_ever_for_who_holds_what_starts() -> None:
+    session = make_session(now=NINE)
+    over = threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            hold_starts(seconds=0.2)
+            over.set()
+
+    with transaction.atomic():
+        Session.objects.filter(pk=session.pk).update(message="held")
+        thread = in_thread(hold)
+        waited = over.wait(timeout=20 if connection.vendor == "postgresql" else 0.1)
+    thread.join(timeout=30)
+    assert waited or connection.vendor != "postgresql"

@@ -17,8 +17,8 @@ from pytest_django import Settings
 from runners import kill
 from schedules.execution import Wish
 from schedules.models import Repository, Session
-from schedules.sweeping import reap_workspaces, sweep, workspaces_on_disk
-from schedules.workplace import kept_checkouts, session_folder
+from schedules.sweeping import Later, reap_workspaces, sweep, workspaces_on_disk
+from schedules.workplace import GIVEN, kept_checkouts, session_folder
 from tests.schedules.places import make_shop, queue_script, run_script, run_session, use_folders_that_keep
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,6 +79,25 @@ def test_a_leftover_is_kept_as_a_patch_and_a_bundle_of_its_commits(warm: Reposit
         ["git", "log", "--format=%s", "main..work"], cwd=tmp_path / "shop", check=True, capture_output=True, text=True
     )
     assert log.stdout.splitlines() == ["Keep what the session left uncommitted", "Work"]
+    assert states() == []
+
+
+def test_what_can_t_be_archived_is_tried_again_after_a_longer_and_longer_time(warm: Repository) -> None:
+    session = leave_behind(warm)
+    Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
+    (session_folder(session.pk) / GIVEN).write_bytes(b"sealed with a key that is gone")
+    now, later = timezone.now(), Later()
+
+    def tried(minutes: float) -> int:
+        left_behind, _ = reap_workspaces(now=now + timedelta(minutes=minutes), later=later)
+        assert all(one.error for one in left_behind)
+        return len(left_behind)
+
+    assert [tried(minutes) for minutes in (0, 1, 2, 3, 5.9, 6, 13)] == [1, 0, 1, 0, 0, 1, 0]
+    assert len(reap_workspaces(now=now + timedelta(minutes=13))[0]) == 1, "by hand it is tried at once"
+
+    (session_folder(session.pk) / GIVEN).unlink()
+    reap_workspaces(now=now + timedelta(minutes=14), later=later)
     assert states() == []
 
 

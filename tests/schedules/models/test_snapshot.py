@@ -71,6 +71,7 @@ FIELDS = {
 
 @examined(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.fixed_dictionaries({}, optional=FIELDS), functions=st.sampled_from([{}, {"f": "a.b"}]))
+@pytest.mark.no_cover
 def test_the_database_makes_the_snapshot_that_python_makes(
     settings: Settings, values: dict[str, Any], functions: dict[str, str]
 ) -> None:

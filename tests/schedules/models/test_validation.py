@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from pytest_django import Settings
 
 from schedules.models import Schedule
+from schedules.models.validation import schedule_problems
 
 pytestmark = pytest.mark.django_db
 
@@ -15,6 +16,7 @@ SCRIPT: dict[str, Any] = {"name": "report", "runner": "script", "argv": ["true"]
 BOXED: dict[str, Any] = {**SCRIPT, "sandbox": "bubblewrap"}
 LISTED: dict[str, Any] = {**BOXED, "network": "allow_list"}
 AGENT: dict[str, Any] = {**LISTED, "runner": "claude", "argv": [], "prompt": "Do it.", "model": "haiku"}
+WEB: dict[str, Any] = {"web": {"type": "http", "url": "https://mcp.example.com/mcp"}}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,8 @@ AGENT: dict[str, Any] = {**LISTED, "runner": "claude", "argv": [], "prompt": "Do
             "environment": {"ANTHROPIC_BASE_URL": "https://gate.example.com"},
         },
         {**AGENT, "sandbox": "none", "network": "host"},
+        {**AGENT, "sandbox": "none", "network": "host", "mcp_servers": WEB},
+        {**AGENT, "allowed_hosts": ["api.anthropic.com", "*.example.com"], "mcp_servers": WEB},
     ],
 )
 def test_a_sandbox_that_holds_together_is_fine(fields: dict[str, Any]) -> None:
@@ -55,6 +59,11 @@ def test_a_sandbox_that_holds_together_is_fine(fields: dict[str, Any]) -> None:
         ({**AGENT, "network": "none"}, "network", "name api.anthropic.com there"),
         ({**AGENT, "allowed_hosts": ["forge.example.com"]}, "allowed_hosts", "add api.anthropic.com"),
         ({**AGENT, "runner": "codex", "allowed_hosts": ["a.test"]}, "allowed_hosts", "add api.openai.com"),
+        (
+            {**AGENT, "allowed_hosts": ["api.anthropic.com"], "mcp_servers": WEB},
+            "allowed_hosts",
+            "The MCP server web is at mcp.example.com: add mcp.example.com",
+        ),
     ],
 )
 def test_what_does_not_is_refused_at_its_field(fields: dict[str, Any], field: str, words: str) -> None:
@@ -83,6 +92,14 @@ def test_where_the_worker_s_setting_has_the_model_that_host_is_wanted(settings: 
 def test_an_address_that_is_a_secret_is_not_guessed(settings: Settings) -> None:
     settings.ROTA_SECRETS = {"ANTHROPIC_BASE_URL": "https://gate.example.com"}
     Schedule(**AGENT, allowed_hosts=["gate.example.com"], secrets=["ANTHROPIC_BASE_URL"]).full_clean()
+
+
+def test_a_rehearsal_goes_without_secrets_that_nobody_has_set() -> None:
+    schedule = Schedule(**PLAIN, secrets=["DEPLOY_TOKEN"])
+    assert schedule_problems(schedule)["secrets"] == [
+        "There is no secret “DEPLOY_TOKEN”. Set it in the console, or with bin/manage secret set DEPLOY_TOKEN."
+    ]
+    assert schedule_problems(schedule, rehearsed=True) == {}
 
 
 PLAIN: dict[str, Any] = {"name": "report", "runner": "claude", "prompt": "Do it.", "model": "haiku"}
