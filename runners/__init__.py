@@ -9,6 +9,7 @@ lines, offset = read_lines(folder, 0)
 from functools import cache
 from importlib import import_module
 
+from runners.agent_launch import CONVERSATION_BYTES, open_conversation
 from runners.base import (
     Conversation,
     DiskFull,
@@ -90,6 +91,7 @@ from runners.workspaces import (
 
 __all__ = [
     "CHECKS",
+    "CONVERSATION_BYTES",
     "OF_EVERY_SESSION",
     "SHORTEST_SECRET",
     "Archive",
@@ -158,6 +160,7 @@ __all__ = [
     "make_private",
     "mcp_variables",
     "missing_programs",
+    "open_conversation",
     "plain_errors",
     "prepare",
     "probe",

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import IO, Final
 
 from runners import mcp_servers, rehearsal
-from runners.base import AnswerRule, Launch, SessionSpec
+from runners.base import AnswerRule, Conversation, Launch, SessionSpec
 from runners.environment import OF_EVERY_SESSION, session_environment
 
 REHEARSAL_FILE: Final = "rehearsal.json"
 CONVERSATION_BYTES: Final = 64 * 1024 * 1024  # of a file that an agent left: what is larger is no conversation
+
+
+def open_conversation(conversation: Conversation) -> IO[bytes]:
+    """Its file, of an agent that is at work: it may have put a link or a pipe there since the file was found.
+
+    A link leads out of its sandbox, and nobody writes to the pipe. Raises OSError.
+    """
+    descriptor = os.open(conversation.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb") if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    if file and Path(f"/proc/self/fd/{descriptor}").readlink() == conversation.file:
+        return file
+    os.close(descriptor)
+    raise OSError(f"{conversation.file.name} is another file now.")
 
 
 def problems(spec: SessionSpec) -> dict[str, str]:

@@ -38,7 +38,7 @@ LONGEST = 8192  # bytes of a request
 
 def main() -> None:
     """Until the worker is gone."""
-    os.closerange(SOCKET + 1, shim.most_descriptors())
+    shim.close_beyond(SOCKET)
     if not naming.rename([*sys.orig_argv[:3], sys.argv[0]]):
         return  # its shims could not be told from each other
     naming.rename_thread("rota-forker")

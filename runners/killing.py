@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 
 from runners import processes
 
-QUIET_LOOKS = (
-    2  # that find nobody, and a pause between: a process that executes something has no environment for a moment
-)
+# That find nobody, and a pause between: a process that executes something has no environment for a moment.
+QUIET_LOOKS = 2
 PAUSE = 0.01  # seconds
 
 
@@ -28,19 +27,24 @@ def kill_all(is_marked: Callable[[int], bool], *, roots: Iterable[processes.Proc
     killed: set[processes.Process] = set()
     quiet, known = 0, list(roots)
     while quiet < QUIET_LOOKS and time.monotonic() < deadline:
-        found = _stopped(is_marked, known, deadline)
-        killed |= {process for process in found if processes.send(process, signal.SIGKILL)}
+        found: list[processes.Process] = []
+        try:
+            _stop(is_marked, known, deadline, found)
+        finally:  # also when it is interrupted: nobody is to stay stopped
+            killed |= {process for process in found if processes.send(process, signal.SIGKILL)}
         quiet = 0 if found else quiet + 1
         time.sleep(PAUSE)
     return len(killed)
 
 
-def _stopped(
-    is_marked: Callable[[int], bool], roots: list[processes.Process], deadline: float
-) -> list[processes.Process]:
-    """All of them, stopped. Those who could not be are among them."""
+def _stop(
+    is_marked: Callable[[int], bool],
+    roots: list[processes.Process],
+    deadline: float,
+    found: list[processes.Process],
+) -> None:
+    """Stop all of them. `found` grows by them, also by those who could not be stopped."""
     members = dict(roots)
-    found: list[processes.Process] = []
     known: set[int] = set()
     while time.monotonic() < deadline:
         listed = set(processes.pids())
@@ -51,10 +55,9 @@ def _stopped(
         if not strange:
             break
         for process in _members_among(strange, is_marked, members):
-            processes.send(process, signal.SIGSTOP)
             found.append(process)
+            processes.send(process, signal.SIGSTOP)
         known.update(strange)
-    return found
 
 
 def _members_among(

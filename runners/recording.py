@@ -28,6 +28,7 @@ OUT, ERR, SHIM = b"o", b"e", b"s"
 HEAD_BYTES = 256 * 1024  # of an unfinished line, in memory
 LINE_BYTES = 64 * 1024 * 1024  # kept of one line
 RESULT_BYTES = 8 * 1024 * 1024  # kept of result lines beyond the cap: no verdict without them
+TIME_DIGITS = 14  # of a record's time at most: until the year 5138
 SIGN_BYTES = 256  # of a line's beginning, to tell whether it may become a result line
 
 
@@ -46,6 +47,8 @@ def parse(record: bytes) -> tuple[int, bytes, bytes] | None:
     """
     parts = record.split(b" ", 2)
     if len(parts) != 3 or not parts[0].isdigit() or parts[1] not in (OUT, ERR, SHIM):
+        return None
+    if len(parts[0]) > TIME_DIGITS:
         return None
     return int(parts[0]), parts[1], parts[2]
 

@@ -96,17 +96,17 @@ class Redactor:
             yield header + next(lines[code])
 
     def _lines_of(self, path: Path, code: bytes) -> Iterator[bytes]:
-        stream, ready, printed, before = self.stream(), b"", b"", b""
+        stream, ready, printed, before = self.stream(), b"", bytearray(), b""
         for _, its, data in _records(path):
             is_cut = before == code and its == recording.SHIM and data.startswith(_CUT_NOTES)
             if its == code:
                 printed += data
             if is_cut or len(printed) > _AT_ONCE:
-                *lines, ready = (ready + stream.feed(printed) + (stream.flush() if is_cut else b"")).split(b"\n")
+                *lines, ready = (ready + stream.feed(bytes(printed)) + (stream.flush() if is_cut else b"")).split(b"\n")
                 yield from (line + b"\n" for line in lines)
-                printed = b""
+                printed.clear()
             before = its
-        last = ready + stream.feed(printed) + stream.flush()
+        last = ready + stream.feed(bytes(printed)) + stream.flush()
         yield from (line + b"\n" for line in last.split(b"\n")[:-1])
 
     def lines(self) -> RedactedLines:
@@ -115,7 +115,9 @@ class Redactor:
 
     def is_in(self, file: IO[bytes]) -> bool:
         """Whether a secret is in a file, read from where it stands."""
-        held, reach = b"", max((view.reach for view in self._views), default=0)
+        if not self._views:
+            return False
+        held, reach = b"", max(view.reach for view in self._views)
         while chunk := file.read(_BLOCK):
             held += chunk
             if spellings.found(self._views, held):

@@ -109,7 +109,7 @@ class Folder:
 
 def main(path: str) -> None:
     """Hold the session of this folder. The process is private by now: it will have the launch, secrets and all."""
-    os.closerange(WORD + 1, most_descriptors())  # a worker may have leaked some
+    close_beyond(WORD)  # a worker may have leaked some
     os.set_inheritable(WORD, False)
     naming.rename_thread(f"shim {os.path.basename(path)}")
     folder = Folder(path)
@@ -139,8 +139,14 @@ def _prepared(folder: Folder) -> custody.Custody:
     return custody.Custody(folder, launch)
 
 
-def most_descriptors() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def close_beyond(last: int) -> None:
+    """Close all higher descriptors. Those that are open, and not all that the limit allows: it may say 10^9, and not
+    every Python has a system call for that; or it was lowered since.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > last:
+            with light.suppress(OSError):  # the one that listed them
+                os.close(int(name))
 
 
 if __name__ == "__main__":

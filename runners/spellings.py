@@ -18,6 +18,7 @@ Span = tuple[int, int]
 
 SHORTEST_SECRET: Final = 6  # characters: what is shorter stands in ordinary text by chance
 SURE: Final = 4  # characters at the end of data with which a secret seems to begin
+_SIGN = 16  # bytes by which a text is known, to look at most places once: those of a line of dashes, for a key
 _LONG = 16  # characters of a word, in a secret of several lines, that is a secret of its own
 
 # What may stand inside of a secret where a line ends, as such or as JSON writes it, also twice over; and its beginning,
@@ -95,6 +96,7 @@ class _Forms:
         self._by_start: dict[bytes, list[bytes]] = {}
         for form in self.all:
             self._by_start.setdefault(form[:SURE], []).append(form)
+        self._signs = {form[:_SIGN] for form in self.all}
         self._starts = {form[:length] for form in self.all for length in range(1, SURE)}
 
     @property
@@ -107,11 +109,13 @@ class _Forms:
     def begun(self, data: bytes) -> int:
         longest = 0
         for start, forms in self._by_start.items():
-            at = data.find(start)
+            at = data.find(start, max(0, len(data) - len(forms[0])))
             while 0 <= at < len(data) - longest:
-                rest = data[at:]
-                if any(len(form) > len(rest) and form.startswith(rest) for form in forms):
-                    longest = len(rest)
+                sign = data[at : at + _SIGN]
+                if len(sign) < _SIGN or sign in self._signs:
+                    rest = data[at:]
+                    if any(len(form) > len(rest) and form.startswith(rest) for form in forms):
+                        longest = len(rest)
                 at = data.find(start, at + 1)
         return longest or max((len(end) for end in (data[-3:], data[-2:], data[-1:]) if end in self._starts), default=0)
 

@@ -111,10 +111,15 @@ class _Children:
         with self._lock:
             self._pids = {pid for pid in self._pids if not _reaped(pid)}
 
+    def forget(self) -> None:
+        """They are another process's."""
+        self._pids, self._lock = set(), threading.Lock()
+
 
 forker = Forker()
 children = _Children()
 os.register_at_fork(after_in_child=forker.forget)
+os.register_at_fork(after_in_child=children.forget)
 
 
 def start_shim(folder: Path) -> bytes:

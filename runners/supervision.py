@@ -55,7 +55,8 @@ def start(folder: Path, launch: Launch, *, cwd: Path, limits: Limits) -> Process
         _write(folder / "launch.json", _instructions(launch, cwd, limits))
         word = start_shim(folder)
     except OSError as error:
-        (folder / "launch.json").unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be opened any more, nothing can be looked for
+            kill(folder)
         if error.errno in _FULL:
             raise DiskFull(_NO_ROOM) from error
         raise SupervisionError(f"The session could not be started: {error}") from error

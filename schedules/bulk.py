@@ -7,12 +7,38 @@ PostgreSQL need for the row.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import BooleanField, Expression, F, Field, Func, Model, QuerySet, UUIDField, Value
+
+MANY = 100  # rows: from so many on it is worth to prepare for them
+_ROOM = 32_000  # KiB
+
+
+@contextmanager
+def room(rows: int) -> Iterator[None]:
+    """Put it around a transaction that changes so many rows.
+
+    SQLite keeps 2 MB of pages in memory, and what it needs to take a statement back in a file. In a larger transaction
+    each page is written and read again several times. Here it has as much memory as it needs, and gives it back.
+    """
+    if rows < MANY or connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA cache_size")
+        (before,) = cursor.fetchone()
+        cursor.execute(f"PRAGMA cache_size = -{_ROOM}")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        try:
+            yield
+        finally:
+            cursor.execute("PRAGMA temp_store = DEFAULT")
+            cursor.execute(f"PRAGMA cache_size = {int(before)}")
 
 
 class RandomUUID(Func):

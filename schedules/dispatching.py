@@ -46,10 +46,15 @@ class Dispatcher:
             finally:
                 self.count(-1)
 
-    def look_again(self) -> None:
-        """Where somebody wanted it meanwhile and found the turn taken."""
-        if self._wanted.is_set():
-            self.dispatch()
+    def look_again(self, taken: int | None) -> None:
+        """Where somebody wanted it meanwhile and found the turn taken. `taken` is nobody's again should that fail."""
+        try:
+            if self._wanted.is_set():
+                self.dispatch()
+        except BaseException:
+            if taken is not None:
+                self._ready.appendleft(taken)
+            raise
 
     def count(self, one: int) -> None:
         """A slot more, or less, that is about to ask."""
@@ -83,7 +88,7 @@ class Slot:
         self.expect()
         self._is_counted = False
         taken = self._dispatcher.take()
-        self._dispatcher.look_again()
+        self._dispatcher.look_again(taken)
         return taken
 
     def leave(self) -> None:

@@ -509,6 +509,9 @@ class _Execution:
         }
         if "patch" in fields:
             fields["patch"] = storable(self._clean(fields["patch"]), len(fields["patch"]))
+        if clear and result.outcome == "lost":  # what is lost, the sweep takes for left behind at once
+            self._clear()
+            clear = False
         self.about_to_end()
         patiently(lambda: self._record(result, fields))
         patiently(lambda: settle(self.session.run_id, now=self.clock()))

@@ -7,6 +7,7 @@ its provider has to let it in. A session that waits holds nothing, and blocks no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -26,6 +27,7 @@ from schedules.prepared import Select, given
 _ADMISSION_LOCK = 0x526F7461  # one admission at a time; the number is "Rota"
 # Waiting sessions in one page: as many as there are places free. No other sizes, for each is a statement of its own.
 _FEW, *_SIZES = (16, 256, 1024, 4096, 10_000)
+_KNOWN = 1000  # values of a column that are remembered
 
 
 def admit(*, now: datetime) -> list[int]:
@@ -65,10 +67,11 @@ def _size(wanted: int) -> int:
 
 
 def _page(places: Places, last: Candidate | None, size: int) -> list[Candidate]:
-    full = {"schedules": together(places.full_schedules()), "repositories": together(places.full_repositories())}
+    full = {"schedules": places.full_schedules(), "repositories": places.full_repositories()}
     shut = places.shut()
     if not shut and not last:
-        return [Candidate(*row) for row in _first_page(size).all(now=places.now, **full)]
+        rows = _first_page(size).all(now=places.now, **{name: together(ids) for name, ids in full.items()})
+        return list(map(Candidate._make, rows))
     found = _open_to(places.now, **full)
     if shut:
         found = found.exclude(shut)
@@ -80,14 +83,37 @@ def _page(places: Places, last: Candidate | None, size: int) -> list[Candidate]:
 _WAITING = Select(lambda: Session.objects.waiting().values_list("pk")[:1])
 
 
+class _Page(Select):
+    """Thousands of rows have the same amounts, and each is made a Decimal once."""
+
+    def _make(self) -> Any:
+        made = super()._make()
+        once = [(at, tuple(map(_once, converters)), column) for at, converters, column in made.converters]
+        return made._replace(converters=tuple(once))
+
+
+def _once(convert: Callable[..., Any]) -> Callable[..., Any]:
+    known: dict[Any, Any] = {}
+
+    def converted(value: Any, expression: Any, connection: Any) -> Any:
+        made = known.get(value)
+        if made is None:
+            if len(known) >= _KNOWN:  # another thread may clear it just now, too
+                known.clear()
+            made = known[value] = convert(value, expression, connection)
+        return made
+
+    return converted
+
+
 @cache
 def _first_page(size: int) -> Select:
     full = {name: given(name, Field()) for name in ("schedules", "repositories")}
-    return Select(lambda: _open_to(given("now", DateTimeField()), **full)[:size].values_list(*FIELDS))
+    return _Page(lambda: _open_to(given("now", DateTimeField()), **full)[:size].values_list(*FIELDS))
 
 
 def _open_to(now: datetime, *, schedules: Any, repositories: Any) -> SessionQuerySet:
-    """Startable, and neither of these schedules nor in these repositories: each of them ids, `together`."""
+    """Startable, and neither of these schedules nor in these repositories: each of them ids, or their place."""
     elsewhere = Q(repository=None) | ~Q(Among("repository", repositories))
     return startable(now=now).filter(~Q(Among("schedule", schedules)), elsewhere)
 

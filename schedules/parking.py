@@ -19,7 +19,7 @@ from runners import RunnerError
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 120.0  # seconds; each git command takes 20 at most
+_PATIENCE = 8.0  # seconds: who cancels a session sees it end in 15
 _SHARE = 20  # of what keeping takes: so many times as long it is left alone
 
 
@@ -54,10 +54,10 @@ class Parking:
         self._thread = threading.Thread(target=_see_to, args=(due,), name="rota-parking", daemon=True)
         self._thread.start()
 
-    def end(self) -> None:
-        """Wait until nothing is being kept, for the session is over or another's. In bounds, whatever an agent did."""
+    def end(self, *, within: float = _PATIENCE) -> None:
+        """The session is over or another's: wait a while for what is being kept. What comes later is not kept."""
         if self._thread:
-            self._thread.join(timeout=_PATIENCE)
+            self._thread.join(timeout=within)
 
 
 def _see_to(due: list[_Duty]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Cast, JSONArray
 
@@ -43,7 +43,7 @@ def record(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Recorded:
     if not first:
         return Recorded()
     moves = _Moves.reckoned(first, now)  # which may take long: before the rows are held
-    with transaction.atomic():
+    with bulk.room(len(first)), transaction.atomic():
         # In one order, whoever fires: else two would wait for each other.
         held = _read(due.filter(bulk.Among("pk", first)).order_by("pk").select_for_update())
         plain = _unhindered([row for row in held if row.timing in moves.known], moves, now)
@@ -70,6 +70,11 @@ _TIMING = (
     *("cron", "at", "time_zone", "starts_at", "ends_at", "max_runs", "jitter", "catch_up", "timeout"),
     *("next_run_at", "due_at", "overdue_at"),
 )
+_RECKONED_FROM = {  # in the order of the model
+    field.attname: field
+    for field in Schedule._meta.concrete_fields
+    if field.primary_key or field.name in {"name", "fired_count", *_TIMING}
+}
 # What a run and its session have of their schedule, beside what the database copies.
 _KIND = ("runner", "target", "max_budget_usd", "max_run_usd", "secrets")
 
@@ -89,6 +94,7 @@ class _Kind:
 
     one: Schedule
     rows: list[_Row]
+    is_placed: bool  # one of them has a repository
 
     def asking(self, row: _Row) -> Schedule:
         """One of its schedules, as far as a budget asks for it."""
@@ -125,7 +131,7 @@ def _unhindered(rows: Sequence[_Row], moves: _Moves, now: datetime) -> list[_Kin
     halted = halts.Halts.read(since=moves.earliest or now, now=now)
     money = budgets.refusals(now=now)
     has_budgets = any(True for _ in money.ledger.accounts())
-    kinds = _by_kind(rows)
+    kinds = _by_kind(rows, places)
     for kind in kinds:
         kind.rows[:] = [
             row
@@ -138,12 +144,15 @@ def _unhindered(rows: Sequence[_Row], moves: _Moves, now: datetime) -> list[_Kin
     return [kind for kind in kinds if kind.rows]
 
 
-def _by_kind(rows: Sequence[_Row]) -> list[_Kind]:
+def _by_kind(rows: Sequence[_Row], places: _Places) -> list[_Kind]:
     kinds: dict[str, list[_Row]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row)
     ones = Schedule.objects.select_related("command").in_bulk([alike[0].pk for alike in kinds.values()])
-    return [_Kind(ones[alike[0].pk], alike) for alike in kinds.values()]
+    return [
+        _Kind(ones[alike[0].pk], alike, is_placed=any(row.pk in places.links for row in alike))
+        for alike in kinds.values()
+    ]
 
 
 @dataclass(slots=True)
@@ -201,8 +210,9 @@ class _Moves:
         # it may have been edited meanwhile.
         ones = {timing: pk for pk, timing in timings.items()}.values()
         found = Schedule.objects.filter(bulk.Among("pk", ones)).order_by().annotate(timing=_timing())
-        for schedule in found.only("name", "fired_count", *_TIMING):
-            nominal, timing = schedule.next_run_at, str(vars(schedule)["timing"])
+        for timing, *values in found.values_list("timing", *_RECKONED_FROM):
+            schedule = Schedule.from_db(DEFAULT_DB_ALIAS, _RECKONED_FROM, values)
+            nominal = schedule.next_run_at
             if nominal and (move := _move(schedule, now)):
                 moves.known[timing] = move
                 moves.earliest = min(moves.earliest or nominal, nominal)
@@ -231,14 +241,15 @@ def _write(kind: _Kind, now: datetime) -> int:
     one, schedules = kind.one, [row.pk for row in kind.rows]
     run = new_run(one, None, scheduled_for=now, now=now)
     session = new_session(run)
+    source = Schedule.objects.filter(bulk.Among("pk", schedules)).order_by("pk")
     runs = bulk.insert_selected(
         run,
-        Schedule.objects.filter(bulk.Among("pk", schedules)).order_by("pk", "repositories__slug"),
+        source.order_by("pk", "repositories__slug") if kind.is_placed else source,
         {
             "schedule_id": F("pk"),
-            "repository_id": F("repositories"),
+            **({"repository_id": F("repositories")} if kind.is_placed else {}),
             "scheduled_for": F("next_run_at"),
-            "snapshot": snapshot_expression(),
+            "snapshot": snapshot_expression(one if len(schedules) >= bulk.MANY else None),
             "variables": F("variables"),
             "overlap": F("overlap"),
         },

@@ -20,11 +20,13 @@ from schedules import limits, publishing
 from schedules import upkeep as keeping
 from schedules.dispatching import Dispatcher, Slot
 from schedules.models import Session, WorkerHeartbeat
+from schedules.patience import patiently
 from schedules.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 _SESSIONS = "sessions"  # the queue
+_ANNOUNCED_WITHIN = 1.0  # seconds: a lock that passes; whoever started this process starts it again
 _GOES_ON = 10.0  # seconds after a task began: by then its result is to be on record
 _upkeep = keeping.Upkeep()
 _here: list[Worker] = []  # the worker of this process, while there is one
@@ -43,14 +45,17 @@ def _start(sender: Any, **_: Any) -> None:
     kind = WorkerHeartbeat.Kind.SESSIONS if _SESSIONS in queues else WorkerHeartbeat.Kind.CONTROL
     concurrency = sender.pool.num_processes if kind == WorkerHeartbeat.Kind.SESSIONS else 0
     try:
-        worker = Worker(
-            kind=kind,
-            name=sender.hostname,
-            concurrency=concurrency,
-            version=f"celery {celery_version}",
-            dispatch=dispatch,
-            consume=lambda on: _consume(sender, on=on),
-            upkeep=_upkeep,
+        worker = patiently(
+            lambda: Worker(
+                kind=kind,
+                name=sender.hostname,
+                concurrency=concurrency,
+                version=f"celery {celery_version}",
+                dispatch=dispatch,
+                consume=lambda on: _consume(sender, on=on),
+                upkeep=_upkeep,
+            ),
+            longest=_ANNOUNCED_WITHIN,
         )
     except (DatabaseError, InterfaceError) as error:
         # Celery would note an ordinary exception and go on, with a worker that nobody ever counts on.

@@ -159,7 +159,8 @@ def _unplanned_once(now: datetime) -> None:
 
 def _no_success(now: datetime) -> None:
     overdue = Schedule.objects.filter(status=Schedule.Status.ACTIVE, overdue_at__lte=now).order_by("overdue_at")
-    overdue = overdue.exclude(due_at=None, overdue_at__lte=now - _TOLD_FOR)
+    open_runs = Run.objects.open().filter(schedule=OuterRef("pk"))
+    overdue = overdue.exclude(~Exists(open_runs), due_at=None, overdue_at__lte=now - _TOLD_FOR)
     found = list(overdue.only("name", "last_success_at")[: _MOST_OF_ONE_KIND + 1])
     if len(found) > _MOST_OF_ONE_KIND:
         names = _listed([schedule.name for schedule in found])

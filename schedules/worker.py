@@ -100,13 +100,16 @@ class Worker:
         return self._presence.row
 
     def start(self) -> None:
-        """Begin to renew and to sweep, and take over the sessions that a worker of this machine left behind."""
+        """Begin to renew and to sweep, and take over the sessions that a worker of this machine left behind.
+
+        Where the database is just away, its threads do that later.
+        """
         if self._runs_sessions:
-            self._mind_room(timezone.now())
-            self._take_over()
+            self._do(lambda: self._mind_room(timezone.now()))
+            self._do(self._take_over)
         for thread in self._threads:
             thread.start()
-        self._dispatch()
+        self._do(self._dispatch)
 
     def execute(self, session_id: int, *, task_id: str, about_to_end: Callable[[], None] = lambda: None) -> str:
         """Claim a session and see it through. Returns its status, or why there was nothing to do.

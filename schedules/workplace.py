@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.conf import settings
 
 from runners import (
     CHECKS,
+    CONVERSATION_BYTES,
     Cache,
     Kept,
     Launch,
@@ -38,6 +40,8 @@ from runners import (
     diff_text,
     find_start,
     is_begun,
+    mcp_variables,
+    open_conversation,
     plain_errors,
     prepare,
     remove,
@@ -60,7 +64,7 @@ GIVEN = "given"  # the values of its secrets, sealed, for as long as what it pri
 TRANSCRIPT = "transcript.log.gz"
 PATCH = "changes.patch"
 HOME = "home"
-_PARKED, _BUNDLE = "parked.jsonl", "work.bundle"  # there for a moment
+_PARKED, _PARKED_WORK, _BUNDLE = "parked.jsonl", "parked.bundle", "work.bundle"  # there for a moment
 _GO_ON = (
     "A session that worked on this was interrupted, for its worker or its machine went away. Look at what is done "
     "already, in this conversation and in the workspace, and go on where it stopped. It was asked for this:"
@@ -86,6 +90,7 @@ class Workplace:
         self.remark = ""  # what belongs into the session's message, however it ends
         self.is_ours = False  # the folder, and so what belongs to it
         self._archived = False
+        self._is_over = False
         self._parked_size = 0  # bytes that the conversation had when it was last parked
         self.seconds: dict[str, float] = {}  # that the preparation took, by its parts
         self.tally = Tally()
@@ -201,6 +206,7 @@ class Workplace:
 
         Raises RunnerError.
         """
+        self._is_over = True
         conversation = self._runner.conversation(self.spec)
         if conversation:
             self._keep_conversation(conversation.file)
@@ -231,10 +237,12 @@ class Workplace:
             return
         parked, redactor = self.folder / _PARKED, Redactor(self._hidden.values())
         try:
-            with conversation.file.open("rb") as lines, parked.open("wb") as file:
+            with open_conversation(conversation) as said, parked.open("wb") as file:
+                lines = BytesIO(said.read(CONVERSATION_BYTES))
                 file.writelines(redactor.line(line) for line in lines if line.endswith(b"\n"))
-            conversations.keep(self._session, parked, runner=self._runs_with, now=now)
-            self._parked_size = size
+            if self._still_runs():
+                conversations.keep(self._session, parked, runner=self._runs_with, now=now)
+                self._parked_size = size
         finally:
             parked.unlink(missing_ok=True)
 
@@ -242,9 +250,10 @@ class Workplace:
         """Keep what it has changed so far. Raises RunnerError, OSError."""
         if self._workspace is None or not self._still_runs():
             return
-        file, base = self.folder / _BUNDLE, self._session.run.commit
+        file, base = self.folder / _PARKED_WORK, self._session.run.commit
         try:
-            if bundle(self._workspace, _cache(), base=base, into=file, secrets=self._hidden):
+            made = bundle(self._workspace, _cache(), base=base, into=file, secrets=self._hidden)
+            if made and self._still_runs():
                 conversations.keep_work(self._session, file, now=now)
         finally:
             file.unlink(missing_ok=True)
@@ -265,6 +274,9 @@ class Workplace:
         conversations.forget(self._session, conversation=not shared)
 
     def _still_runs(self) -> bool:
+        """Here. After its end what was parked before it is kept no more: somebody may have forgotten it already."""
+        if self._is_over:
+            return False
         running = Session.objects.filter(status=Session.Status.RUNNING, worker=self._session.worker_id)
         return running.filter(pk=self._session.pk).exists()
 
@@ -445,7 +457,10 @@ class Workplace:
 
     def _environment(self, last_success: Session | None) -> dict[str, str]:
         facts = session_environment(self._session, last_success)
-        return {**facts, **self._snapshot["environment"], **self._given}
+        lacking: set[str] = set()  # by a rehearsal, whose servers want them: they begin with nothing
+        if self._session.is_rehearsal:
+            lacking = mcp_variables(self._snapshot["options"].get("mcp_servers")) & set(self._snapshot["secrets"])
+        return {**dict.fromkeys(lacking, ""), **facts, **self._snapshot["environment"], **self._given}
 
     def _sealed(self) -> bytes:
         return vault.seal(self._given) if self._given else _sealed_nothing(*settings.ROTA_SECRETS_KEYS)

@@ -305,7 +305,10 @@ def _is_whole(path: Path) -> bool:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether all that its refs lead to is there. Reads all of history: only for after a failure."""
+    """Whether all that its refs lead to is there. Reads all of history: only for after a failure.
+
+    Also where that takes more memory than git may have, at ten million objects or so: it is not to be fetched anew.
+    """
     try:
         git(
             *("fsck", "--connectivity-only", "--no-dangling", "--no-progress"),
@@ -313,8 +316,8 @@ def _is_sound(path: Path) -> bool:
             action="Checking the cache",
             timeout=_CHECKING,
         )
-    except GitFailed:
-        return False
+    except GitFailed as error:
+        return "Out of memory" in error.stderr
     return True
 
 
@@ -329,17 +332,26 @@ def _tidy(path: Path) -> None:
 
 
 def _repack(path: Path, *, lock: Lock) -> None:
-    """Join small packs when they are many. Keeps every object, and the big packs as they are."""
+    """Join small packs when they are many. Keeps every object, and the big packs as they are.
+
+    What was fetched is whole without it: where it fails, it is tried again after the next fetch. Raises DiskFull.
+    """
     if len(list((path / "objects" / "pack").glob("*.pack"))) <= _MOST_PACKS:
         return
-    for command in (("repack", "--quiet", "--geometric=2", "-d"), ("pack-refs", "--all")):
-        git(
-            *command,
-            at=Place(git_dir=path),
-            action="Repacking the cache",
-            timeout=_REPACKING,
-            held=lock.descriptor,
-        )
+    try:
+        for command in (("repack", "--quiet", "--geometric=2", "-d"), ("pack-refs", "--all")):
+            git(
+                *command,
+                at=Place(git_dir=path),
+                action="Repacking the cache",
+                timeout=_REPACKING,
+                held=lock.descriptor,
+            )
+    except TookTooLong:
+        return
+    except GitFailed as error:
+        if _tells_of_damage(error.stderr):
+            (path / _SUSPECT).touch()
 
 
 def _salvage(old: Path, *, into: Path, lock: Lock) -> None:

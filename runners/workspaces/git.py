@@ -41,6 +41,8 @@ _SETTINGS = (
     "fetch.writeCommitGraph=false",
     "submodule.recurse=false",
 )
+# Each thread has a window of ten objects of its own, and they take what they like: more than `_MEMORY` on many cores.
+_LOCAL_SETTINGS = ("pack.threads=4", "pack.windowMemory=64m")
 _FORGE_SETTINGS = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
 _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=20 -oServerAliveCountMax=3"
 
@@ -200,7 +202,7 @@ def _start(
     forge: bool,
     held: int | None,
 ) -> subprocess.Popen[bytes]:
-    settings = _SETTINGS + (_FORGE_SETTINGS if forge else ())
+    settings = _SETTINGS + (_FORGE_SETTINGS if forge else _LOCAL_SETTINGS)
     argv = ["git", *(part for setting in settings for part in ("-c", setting))]
     variables = environment(forge=forge)
     work_tree = at.work_tree if at else None

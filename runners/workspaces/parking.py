@@ -100,7 +100,9 @@ def _write(place: Place, base: str, *, into: Path, timeout: timedelta) -> bool:
         return False
     draft = into.with_name(f"{into.name}.part")
     try:
-        git("bundle", "create", "--quiet", str(draft), "HEAD", f"^{base}", at=place, action=_ACTION, timeout=timeout)
+        with draft.open("wb") as file:  # to a path it would be kept from by the lock of one that was killed
+            command = ("bundle", "create", "--quiet", "-", "HEAD", f"^{base}")
+            git(*command, at=place, action=_ACTION, timeout=timeout, stdout=file)
         draft.replace(into)
     finally:
         draft.unlink(missing_ok=True)

@@ -89,12 +89,14 @@ def _bundle(slug: str, cache: Cache, found: Archive, *, into: Path) -> Path | No
     with plain_errors("Bundling the commits"):
         into.parent.mkdir(parents=True, exist_ok=True)
         try:
-            git(
-                *("bundle", "create", "--quiet", str(draft), f"^{found.base_commit}", f"refs/heads/{found.branch}"),
-                at=cache.place(slug),
-                action="Bundling the commits",
-                timeout=_BUNDLING,
-            )
+            with draft.open("wb") as file:  # to a path it would be kept from by the lock of one that was killed
+                git(
+                    *("bundle", "create", "--quiet", "-", f"^{found.base_commit}", f"refs/heads/{found.branch}"),
+                    at=cache.place(slug),
+                    action="Bundling the commits",
+                    timeout=_BUNDLING,
+                    stdout=file,
+                )
             draft.replace(into)
         finally:
             draft.unlink(missing_ok=True)

@@ -14,7 +14,11 @@ from pathlib import Path
 NAME, EMAIL = "Rota", "rota@localhost"
 """Who commits in a workspace, where the agent says nothing else."""
 
-BARE = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[gc]\n\tauto = 0\n"
+# What is fetched from it is packed by a git that knows no settings of `runners.workspaces.git` but these.
+BARE = (
+    "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[gc]\n\tauto = 0\n"
+    "[pack]\n\tthreads = 4\n\twindowMemory = 64m\n"
+)
 
 CHECKOUT = (
     "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfilemode = true\n\tlogallrefupdates = true\n"

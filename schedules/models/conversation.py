@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import models
+from django.db.models import Exists, OuterRef
 
 from schedules.models.session import Session
 
@@ -22,11 +23,12 @@ class KeptConversationQuerySet(models.QuerySet["KeptConversation"]):
     def keep(self, session: Session, *, runner: str, data: bytes, size: int, now: datetime) -> None:
         """Keep a session's conversation and, of its line and runner, that of the newest success before it.
 
-        That one counts until this session is on record as a success as well. Twice is once: whoever takes a session
-        over keeps it again.
+        That one counts until this session is on record as a success as well. So do those that another session is to
+        go on with, or runs with. Twice is once: whoever takes a session over keeps it again.
         """
         self.update_or_create(session=session, defaults={"runner": runner, "data": data, "size": size, "kept_at": now})
         others = self.in_line_with(session).filter(runner=runner).exclude(session__status__in=Session.OPEN)
+        others = others.filter(~Exists(Session.objects.open().filter(retry_of=OuterRef("pk")).exclude(pk=session.pk)))
         newest = others.filter(session__status=Session.Status.SUCCEEDED).order_by("-pk").values_list("pk", flat=True)
         self.filter(pk__in=list(others.exclude(pk__in=list(newest[:1])).values_list("pk", flat=True))).delete()
 

@@ -6,15 +6,17 @@ writes theirs itself, and no row of a schedule travels to Python and back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import models
-from django.db.models import Case, Expression, F, Func, TextField, Value, When
+from django.db import connection, models
+from django.db.models import Case, Expression, F, Func, Q, TextField, Value, When
 from django.db.models.functions import Coalesce, JSONObject
 
 if TYPE_CHECKING:
@@ -87,12 +89,46 @@ class _Money(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
+class _Is(Func):
+    """Whether a column has this value; or none, where the value is NULL."""
+
+    template = "%(expressions)s"
+    arg_joiner = " IS NOT DISTINCT FROM "
+    output_field = models.BooleanField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, arg_joiner=" IS ", **context)
+
+
+class _Printed(Func):
+    """A text whose gaps are filled, on SQLite."""
+
+    function = "PRINTF"
+    output_field = models.JSONField()
+
+
+class _Quoted(Func):
+    """A text as JSON, on SQLite."""
+
+    function = "JSON_QUOTE"
+    output_field = TextField()
+
+
+class _Merged(Func):
+    """Two JSON objects as one, on PostgreSQL."""
+
+    template = "(%(expressions)s)"
+    arg_joiner = " || "
+    output_field = models.JSONField()
+
+
 @dataclass(frozen=True, slots=True)
 class _Reckoned:
     """A fact that is no column of the schedule."""
 
     python: Callable[[Any], Any]  # of a schedule
     database: Callable[[], Expression]
+    columns: tuple[str, ...]  # all that decides about it, beside the settings
 
 
 def _template() -> Expression:
@@ -111,17 +147,21 @@ def _plugin_folders() -> Expression:
 
 _OPTIONS: Mapping[str, str | _Reckoned] = {
     **{name: name for name in OPTION_FIELDS},
-    "function_path": _Reckoned(lambda one: settings.ROTA_FUNCTIONS.get(one.function, ""), _function_path),
-    "plugin_folders": _Reckoned(lambda one: list(settings.ROTA_PLUGIN_FOLDERS) if one.plugins else [], _plugin_folders),
+    "function_path": _Reckoned(
+        lambda one: settings.ROTA_FUNCTIONS.get(one.function, ""), _function_path, columns=("function",)
+    ),
+    "plugin_folders": _Reckoned(
+        lambda one: list(settings.ROTA_PLUGIN_FOLDERS) if one.plugins else [], _plugin_folders, columns=("plugins",)
+    ),
 }
 _FACTS: Mapping[str, str | _Reckoned] = {
     "schedule": "name",
     "runner": "runner",
     "target": "target",
     "command": "command_id",
-    "template": _Reckoned(lambda schedule: schedule.template, _template),
+    "template": _Reckoned(lambda schedule: schedule.template, _template, columns=("command_id", "prompt")),
     "variables": "variables",
-    "options": _Reckoned(lambda schedule: _read(schedule, _OPTIONS), lambda: _object(_OPTIONS)),
+    "options": _Reckoned(lambda schedule: _read(schedule, _OPTIONS), lambda: _object(_OPTIONS), columns=OPTION_FIELDS),
     "filter_query": "filter_query",
     "max_items": "max_items",
     "cron": "cron",
@@ -144,6 +184,8 @@ _FACTS: Mapping[str, str | _Reckoned] = {
     "persistence": "persistence",
     "checks": "checks",
 }
+# In what schedules differ that are set up alike: texts and JSON.
+_OWN, _OWN_OPTIONS = ("schedule", "template", "variables", "cron"), ("argv",)
 
 
 def snapshot(schedule: Schedule) -> dict[str, Any]:
@@ -156,9 +198,64 @@ def options(schedule: Schedule) -> dict[str, Any]:
     return _read(schedule, _OPTIONS)
 
 
-def snapshot_expression() -> Expression:
-    """The same for the rows of a query of schedules, as JSON that the database makes."""
-    return _object(_FACTS)
+def snapshot_expression(like: Schedule | None = None) -> Expression:
+    """The same for the rows of a query of schedules, as JSON that the database makes.
+
+    `like`: many of them are as this one, but for a few columns. To compare the others is less work for the database
+    than to make JSON of them. Of a row that differs in more, JSON is made as without it.
+    """
+    if like is None:
+        return _object(_FACTS)
+    same = [_Is(F(column), _value(like, column)) for column in _shared()]
+    filled = _printed(like) if connection.vendor == "sqlite" else _merged(like)
+    return Case(When(Q(*same), then=filled), default=_object(_FACTS))
+
+
+def _shared() -> list[str]:
+    """The columns that decide about all but their own facts."""
+    facts = [*_without(_FACTS, (*_OWN, "options")).values(), *_without(_OPTIONS, _OWN_OPTIONS).values()]
+    columns = chain.from_iterable(fact.columns if isinstance(fact, _Reckoned) else (fact,) for fact in facts)
+    return list(dict.fromkeys(columns))
+
+
+def _value(schedule: Schedule, column: str) -> Value:
+    value = getattr(schedule, column)
+    return Value(None) if value is None else Value(value, _field(column))
+
+
+def _printed(like: Schedule) -> Expression:
+    """One's text with a gap for each fact of its own."""
+    options = _with_gaps(_read(like, _without(_OPTIONS, _OWN_OPTIONS)), _OWN_OPTIONS)
+    facts = _with_gaps(_read(like, _without(_FACTS, (*_OWN, "options"))), _OWN)
+    own = [*(_FACTS[name] for name in _OWN), *(_OPTIONS[name] for name in _OWN_OPTIONS)]
+    made = [_made(fact) for fact in own]
+    texts = [one if isinstance(one, _Json) else _Quoted(one) for one in made]
+    return _Printed(Value(f'{facts},"options":{options}}}}}'), *texts)
+
+
+def _with_gaps(facts: Mapping[str, Any], gaps: Iterable[str]) -> str:
+    """JSON, but for its closing brace."""
+    return ",".join([_json(facts)[:-1].replace("%", "%%"), *(f'"{name}":%s' for name in gaps)])
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    """As short as the database's own."""
+    return json.dumps(facts, separators=(",", ":"))
+
+
+def _merged(like: Schedule) -> Expression:
+    """One's object, and what each has of its own put over it."""
+    shared = Value(_read(like, _without(_OPTIONS, _OWN_OPTIONS)), models.JSONField())
+    options = _Merged(shared, JSONObject(**{name: _made(_OPTIONS[name]) for name in _OWN_OPTIONS}))
+    own = JSONObject(**{name: _made(_FACTS[name]) for name in _OWN}, options=options)
+    return _Merged(Value(_read(like, _without(_FACTS, (*_OWN, "options"))), models.JSONField()), own)
+
+
+def _without(facts: Mapping[str, str | _Reckoned], names: Iterable[str]) -> dict[str, str | _Reckoned]:
+    return {name: fact for name, fact in facts.items() if name not in names}
+
+
+# --- Of each ----------------------------------------------------------------------------------------------------------
 
 
 def _read(schedule: Schedule, facts: Mapping[str, str | _Reckoned]) -> dict[str, Any]:
@@ -178,15 +275,15 @@ def _plain(value: Any) -> Any:
 
 
 def _object(facts: Mapping[str, str | _Reckoned]) -> JSONObject:
-    return JSONObject(
-        **{name: fact.database() if isinstance(fact, _Reckoned) else _expression(fact) for name, fact in facts.items()}
-    )
+    return JSONObject(**{name: _made(fact) for name, fact in facts.items()})
+
+
+def _made(fact: str | _Reckoned) -> Expression | F:
+    return fact.database() if isinstance(fact, _Reckoned) else _expression(fact)
 
 
 def _expression(column: str) -> Expression | F:
-    from schedules.models.schedule import Schedule  # it is made of this module
-
-    match Schedule._meta.get_field(column.removesuffix("_id")):
+    match _field(column):
         case models.JSONField():
             return _Json(column)
         case models.BooleanField():
@@ -196,3 +293,9 @@ def _expression(column: str) -> Expression | F:
         case models.DecimalField():
             return _Money(column)
     return F(column)
+
+
+def _field(column: str) -> Any:
+    from schedules.models.schedule import Schedule  # it is made of this module
+
+    return Schedule._meta.get_field(column.removesuffix("_id"))

@@ -163,7 +163,7 @@ def test_short_sessions_without_end_take_nothing_with_them(rota: House) -> None:
             trigger(schedule, now=timezone.now())
         until(lambda: all_ended(before + sessions), within=800, what="all have run")
 
-    run(100)
+    run(300)  # until every thread has worked, and has its connections
     files, memory = worker.num_fds(), worker.memory_info().rss
     run(count)
     until(lambda: worker.num_fds() <= files + 5, within=30, what="files are closed")

@@ -56,6 +56,22 @@ def test_descendants_that_hide_are_ended_with_whom_they_descend_from() -> None:
     assert [one for one in family_members if processes.start_ticks(one[0]) == one[1]] == []
 
 
+def test_whoever_was_stopped_is_ended_also_when_the_kill_is_interrupted() -> None:
+    found: list[int] = []
+    with subprocess.Popen(["sleep", "10"]) as marked:
+
+        def interrupted(pid: int) -> bool:
+            if found:
+                raise KeyboardInterrupt
+            found.extend([pid] * (pid == marked.pid))
+            return bool(found)
+
+        with pytest.raises(KeyboardInterrupt):
+            kill_all(interrupted, roots=[], seconds=10)
+        marked.send_signal(signal.SIGCONT)  # where it was only stopped, it ends otherwise
+        assert marked.wait(timeout=15) == -signal.SIGKILL
+
+
 def test_a_stranger_who_has_the_pid_of_a_root_is_spared() -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         start = processes.start_ticks(stranger.pid) or 0

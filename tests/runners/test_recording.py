@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -197,9 +198,16 @@ class TestAFullDisk:
         assert path.read_bytes().split(b"\n") == [_AT + b" o " + b"x" * 20] * 2 + [b""]
 
 
-@pytest.mark.parametrize("record", [b"", b"x", b"1 o", b"1 x data", b"-1 o data", b"x o data"])
+@pytest.mark.parametrize("record", [b"", b"x", b"1 o", b"1 x data", b"-1 o data", b"x o data", b"9" * 15 + b" o data"])
 def test_what_is_no_record_is_known(record: bytes) -> None:
     assert recording.parse(record) is None
+
+
+def test_no_time_that_somebody_wrote_is_later_than_a_calendar_goes() -> None:
+    assert recording.parse(b"9" * 5000 + b" o data") is None
+    latest = recording.parse(b"9" * recording.TIME_DIGITS + b" o data")
+    assert latest is not None
+    assert datetime.fromtimestamp(latest[0] / 1000, UTC).year == 5138
 
 
 def test_a_record_may_be_empty_and_may_have_spaces() -> None:

@@ -336,4 +336,8 @@ class TestIsIn:
         for before in (0, (1 << 20) - 5, (1 << 20) + 5, 3 << 20):
             assert redactor.is_in(io.BytesIO(b"x" * before + b"hunter2-\nhunter3" + b"x" * 100))
         assert not redactor.is_in(io.BytesIO(b"x" * (1 << 21)))
-        assert not Redactor([]).is_in(io.BytesIO(b"x"))
+
+    def test_reads_nothing_where_nothing_is_looked_for(self) -> None:
+        file = io.BytesIO(b"short")
+        assert not Redactor(["short"]).is_in(file)
+        assert file.tell() == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runners import following, processes, supervision
+from runners import following, processes, shim, supervision
 from runners.base import ProcessIdentity, SupervisionError
 from runners.claude import ANSWERS
 from tests.processes import until
@@ -30,6 +31,20 @@ def memory(shim: ProcessIdentity, field: str) -> int:
 def cpu_ticks(shim: ProcessIdentity) -> int:
     fields = Path(f"/proc/{shim.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def test_descriptors_are_closed_also_beyond_a_limit_that_was_lowered() -> None:
+    child = os.fork()
+    if child == 0:
+        is_open = True
+        try:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 900)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (800, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            shim.close_beyond(shim.WORD)
+            is_open = Path("/proc/self/fd/900").exists()
+        finally:
+            os._exit(is_open)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def pid_in(held: Held, name: bytes) -> int:

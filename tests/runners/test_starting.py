@@ -169,6 +169,19 @@ class TestAStart:
         assert int(stat(held.shim.pid)[1]) == os.getpid()
         let_go(held)
 
+    def test_that_can_be_done_in_no_way_leaves_nobody(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As where nobody can be forked any more, after the forker was given up and had served all the same."""
+        forker.end()
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+        marker = {processes.MARKER: str(tmp_path / "session")}
+        with subprocess.Popen(["sleep", "20"], env=marker) as late:
+            carried = os.fsencode(f"{processes.MARKER}={tmp_path / 'session'}")
+            until(lambda: processes.carries(late.pid, carried), within=15, what="it has its environment")
+            with pytest.raises(SupervisionError, match="could not be started"):
+                hold(tmp_path, "true")
+            assert late.wait(timeout=15) == -signal.SIGKILL
+        assert not (tmp_path / "session" / "launch.json").exists()
+
     @pytest.mark.parametrize("depth", [0, 6])
     def test_on_a_full_disk_says_so_in_either_way(self, tmp_path: Path, depth: int) -> None:
         folder = tmp_path / "/".join(["x" * 200] * depth) / "session"
@@ -251,6 +264,19 @@ class TestAWorkerThatDies:
             os._exit(0 if forker.pid == 0 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert is_there(forker.pid)
+
+    def test_takes_no_lock_along_into_a_process_that_is_forked_from_it(self) -> None:
+        with subprocess.Popen(["sleep", "60"]) as own:
+            starting.children.add(own.pid)
+            with starting.children._lock:
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(10)
+                    starting.children.reap()
+                    os._exit(0)
+            own.kill()
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        starting.children.reap()
 
 
 def test_a_shim_that_comes_second_finds_the_launch_taken(tmp_path: Path, mine: Forker) -> None:

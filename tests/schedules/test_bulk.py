@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.db.models import F
 
 from schedules import bulk
@@ -56,3 +57,23 @@ def test_what_is_not_read_of_the_source_is_as_in_the_pattern() -> None:
     assert runs[0].snapshot == {"b": None}
     assert runs[0].variables == {"a": [1, "é"]}
     assert (runs[0].status, float(runs[0].cost_usd), runs[0].scheduled_for) == ("queued", 1.5, NOW)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite is told how much memory it has")
+@pytest.mark.parametrize("rows", [1, bulk.MANY])
+def test_room_is_given_back_also_when_it_fails(rows: int) -> None:
+    before = _memory()
+    with pytest.raises(ZeroDivisionError), bulk.room(rows):
+        _fail(_memory() != before, expected=rows == bulk.MANY)
+    assert _memory() == before
+
+
+def _fail(found: bool, *, expected: bool) -> None:
+    assert found == expected
+    raise ZeroDivisionError
+
+
+def _memory() -> list[object]:
+    with connection.cursor() as cursor:
+        return [cursor.execute(f"PRAGMA {name}").fetchone() for name in ("cache_size", "temp_store")]

@@ -23,7 +23,7 @@ from schedules.models import KeptConversation, Repository, Schedule, Session
 from schedules.workplace import session_folder
 from tests.runners import codex_sessions
 from tests.runners.claude_sessions import say
-from tests.schedules.factories import make_schedule, make_session, make_worker
+from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
 from tests.schedules.places import make_shop, run_session, use_folders
 
 NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
@@ -228,6 +228,20 @@ def test_one_that_is_too_large_for_the_database_is_said_to_stay_on_its_machine(t
         assert conversations.keep(session, file, runner="claude", now=NOW) == ""
     (kept,) = KeptConversation.objects.all()
     assert (kept.size, len(kept.data) < conversations.MOST_PACKED) == (file.stat().st_size, True)
+
+
+def test_what_another_attempt_waits_to_go_on_with_stays(tmp_path: Path) -> None:
+    schedule = make_schedule(now=NOW, overlap="allow")
+    lost = make_session(make_run(schedule, now=NOW), now=NOW, status="lost")
+    retry = make_session(lost.run, now=NOW, number=1, attempt=2, retry_of=lost)
+    other = make_session(make_run(schedule, now=NOW), now=NOW, status="running")
+    file = tmp_path / "conversation.jsonl"
+    file.write_bytes(OTHER)
+    for session in (lost, other):
+        conversations.keep(session, file, runner="claude", now=NOW)
+    assert set(KeptConversation.objects.values_list("pk", flat=True)) == {lost.pk, other.pk}
+    conversations.keep(retry, file, runner="claude", now=NOW)
+    assert set(KeptConversation.objects.values_list("pk", flat=True)) == {retry.pk, other.pk}
 
 
 def test_a_secret_stays_redacted(shop: Repository, settings: Settings, tmp_path: Path) -> None:

@@ -103,6 +103,24 @@ def test_a_failed_admission_does_not_keep_the_next_one_from_its_turn(house: Hous
     assert house.published == [1], "no slot is counted any more"
 
 
+def test_what_a_slot_was_given_is_not_lost_with_a_look_that_fails(house: House) -> None:
+    admit = house.dispatcher._admit
+
+    def others_want_it_too_and_then_the_database_is_away() -> list[int]:
+        house.dispatcher._wanted.set()
+        house.fails, found = True, admit()
+        return found
+
+    house.places = 1
+    house.dispatcher._admit = others_want_it_too_and_then_the_database_is_away
+    slot = Slot(house.dispatcher)
+    with pytest.raises(ConnectionError):
+        slot.take()
+    house.dispatcher._admit, house.fails = admit, False
+    slot.leave()
+    assert house.published == [1]
+
+
 def test_many_slots_that_ask_at_once_get_each_one_and_nobody_twice(house: House) -> None:
     house.waiting, house.places = list(range(400)), 400
     taken: list[int] = []

@@ -54,6 +54,23 @@ def test_as_many_are_admitted_as_the_workers_have_places() -> None:
     assert Session.objects.filter(admitted_at=NOW).count() == 3
 
 
+@pytest.mark.parametrize("column", ["schedule", "repository"])
+def test_what_is_full_keeps_nobody_else_while_something_is_shut(column: str) -> None:
+    """Of the two that are told apart here one's id is written with a digit that is the other one's."""
+    make_worker(now=NOW, concurrency=9)
+    make_pool(places=0)
+    sessions = []
+    for pk in (13, 3):
+        repository = make_repository(pk=pk, max_sessions=1) if column == "repository" else None
+        named: dict[str, Any] = {"pk": pk} if column == "schedule" else {}
+        schedule = make_schedule(now=NOW, max_sessions=1, **named)
+        sessions.append(make_session(make_run(schedule, now=NOW, repository=repository), now=NOW))
+    full, free = sessions
+    Session.objects.filter(pk=full.pk).update(status="running", claimed_at=NOW)
+    make_session(full.run, now=NOW)
+    assert admit(now=NOW) == [free.pk]
+
+
 def test_the_limit_of_all_holds_over_the_places() -> None:
     make_worker(now=NOW, concurrency=50)
     sessions = waiting(6)

@@ -65,6 +65,18 @@ def test_nobody_waits_for_it_and_it_is_kept_one_at_a_time() -> None:
     assert len(begun) == 1
 
 
+def test_the_end_of_a_session_does_not_wait_for_long() -> None:
+    over = threading.Event()
+    parking = Parking.of(conversation=lambda: None, work=lambda: over.wait(timeout=30), at=0.0)
+    parking.look(301)
+    parking.end(within=0.01)
+    assert parking._thread
+    assert parking._thread.is_alive()
+    over.set()
+    parking.end()
+    assert not parking._thread.is_alive()
+
+
 def test_what_fails_is_tried_again() -> None:
     tried = []
 

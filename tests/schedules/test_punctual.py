@@ -86,6 +86,25 @@ def test_thousands_take_no_more_queries_than_a_few(django_assert_max_num_queries
     assert (done.schedules, done.runs, done.left, done.more) == (30, 30, [], False)
 
 
+def test_of_many_that_are_nearly_alike_each_has_its_own_snapshot() -> None:
+    schedules = [
+        Schedule(
+            name=f"many-{number}",
+            runner="script",
+            argv=["echo", f"{number} %s"],
+            cron=f"{number % 60} 9 * * *",
+            environment={"NUMBER": str(number)} if number % 10 == 0 else {},
+            next_run_at=NINE,
+            due_at=NINE,
+        )
+        for number in range(150)
+    ]
+    Schedule.objects.bulk_create(schedules)
+    assert punctual.record(Schedule.objects.due(NINE), now=NINE, limit=1000).runs == 150
+    snapshots = dict(Run.objects.values_list("schedule__name", "snapshot"))
+    assert snapshots == {schedule.name: schedule.snapshot() for schedule in schedules}
+
+
 def _late(schedule: Schedule) -> None:
     Schedule.objects.filter(pk=schedule.pk).update(next_run_at=NINE - 2 * DAY, due_at=NINE - 2 * DAY)
 

@@ -9,6 +9,7 @@ from pytest_django import Settings
 from runners import load_runner
 from schedules.models import Run, Session
 from schedules.readiness import facts_for_report, report_of
+from schedules.workplace import Workplace
 from tests.schedules.factories import make_event, make_run, make_schedule, make_session
 
 pytestmark = pytest.mark.django_db
@@ -100,6 +101,15 @@ def test_the_worker_notes_whether_a_real_session_would_reach_its_model(
 
     assert words in facts.get("unreachable", "")
     assert ("unreachable" in facts) is bool(words)
+
+
+def test_its_servers_are_given_nothing_for_a_secret_that_nobody_has_set(settings: Settings) -> None:
+    """Else the rehearsal would be refused, and its report would not get to tell."""
+    settings.ROTA_CREDENTIALS, settings.ROTA_SECRETS = {}, {"FORGE_TOKEN": "correct-horse-battery"}
+    servers = {"forge": {"command": "mcp", "env": {"A": "${FORGE_TOKEN}", "B": "${DEPLOY_TOKEN}"}}}
+    session = rehearsal(secrets=["FORGE_TOKEN", "DEPLOY_TOKEN", "OTHER"], mcp_servers=servers)
+    given = Workplace(session, CLAUDE).spec.environment
+    assert (given["FORGE_TOKEN"], given["DEPLOY_TOKEN"], "OTHER" in given) == ("correct-horse-battery", "", False)
 
 
 def test_the_worker_notes_secrets_that_nobody_has_set(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -99,6 +100,21 @@ def test_what_can_t_be_archived_is_tried_again_after_a_longer_and_longer_time(wa
     (session_folder(session.pk) / GIVEN).unlink()
     reap_workspaces(now=now + timedelta(minutes=14), later=later)
     assert states() == []
+
+
+def test_no_sweep_finds_the_workspace_of_what_its_own_worker_ended_as_lost(warm: Repository, tmp_path: Path) -> None:
+    session = queue_script("echo ready; sleep 60", warm)
+    began, found = time.monotonic(), list[bool]()
+
+    def look(execute: Any, sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        if sql.startswith('UPDATE "schedules_session"') and '"finished_at" = ' in sql:
+            found.append((tmp_path / "workspaces" / str(session.pk)).exists())
+        return answer
+
+    with connection.execute_wrapper(look):
+        run_session(session, wish=lambda: "lost" if time.monotonic() > began + 0.7 else "")
+    assert (session.status, found) == ("lost", [False])
 
 
 def test_whoever_a_shim_could_not_end_is_ended_later_and_once(warm: Repository) -> None:

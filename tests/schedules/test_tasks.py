@@ -13,7 +13,7 @@ from pytest_django import Settings
 from config.celery import app
 from schedules import tasks
 from schedules.firing import trigger
-from schedules.models import Session
+from schedules.models import Session, WorkerHeartbeat
 from schedules.worker import Worker
 from tests.schedules.factories import make_schedule, make_session, make_worker
 from tests.schedules.faults import failing
@@ -115,8 +115,27 @@ def test_a_message_that_finds_nothing_ends_there(broker: str, worker: Worker) ->
     assert Session.objects.get(pk=second).admitted_at
 
 
+SENDER = SimpleNamespace(app=app, pool=SimpleNamespace(num_processes=2), hostname="sessions@here")
+
+
+def test_a_worker_that_starts_while_the_database_is_locked_for_a_moment_goes_on(broker: str) -> None:
+    with failing("INSERT", times=1) as failed:
+        tasks._start(SENDER)
+    tasks._stop()
+    assert failed
+    assert WorkerHeartbeat.objects.get().stopped_at
+
+
+def test_a_worker_whose_database_goes_away_as_it_starts_lives_on(broker: str) -> None:
+    with failing('SELECT "schedules_session"', times=2) as failed:
+        tasks._start(SENDER)
+    assert failed
+    [worker] = tasks._here
+    assert all(thread.is_alive() for thread in worker._threads)
+    tasks._stop()
+
+
 def test_a_worker_that_can_not_say_that_it_is_there_ends() -> None:
-    sender = SimpleNamespace(app=app, pool=SimpleNamespace(num_processes=2), hostname="sessions@here")
     with failing("SELECT", "INSERT"), pytest.raises(SystemExit):
-        tasks._start(sender)
+        tasks._start(SENDER)
     assert not tasks._here

@@ -1,5 +1,6 @@
 """One cache per repository: whole or healed, whoever uses it, whoever was killed."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,12 @@ def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
         return asked
 
     return serve
+
+
+def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch, cases: str) -> None:
+    """Have git do something else in some cases, by the arguments that it gets."""
+    script = f'case "$*" in {cases} esac\nexec {shutil.which("git")} "$@"'
+    monkeypatch.setenv("PATH", f"{program(folder, 'git', script).parent}:{os.environ['PATH']}")
 
 
 def branches(cache: Cache) -> dict[str, str]:
@@ -189,6 +196,19 @@ def test_many_small_packs_are_joined(source: Source, acme: Cache) -> None:
     assert acme.resolve("acme", lone) == lone  # a checkout may borrow it
 
 
+def test_packs_that_can_not_be_joined_are_no_failed_fetch(
+    source: Source, acme: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(51):
+        (acme.path("acme") / f"objects/pack/pack-{number}.pack").touch()
+    tried = tmp_path / "tried"
+    refuse(tmp_path / "bin", monkeypatch, f"*geometric*) echo x >> {tried}; exit 128;;")
+    source.commit({"new.md": "new"}, "Go on")
+    acme.refresh("acme", source.url)
+    assert tried.read_text() == "x\n"
+    assert acme.resolve("acme", "main") == source.git("rev-parse", "HEAD")
+
+
 def test_twenty_who_ask_at_once_cost_two_fetches(source: Source, cache: Cache, forge: Callable[[str], Path]) -> None:
     asked = forge("sleep 0.2")
     begin = threading.Barrier(20)
@@ -255,6 +275,16 @@ def test_a_repository_that_is_gone_leaves_the_last_state(source: Source, acme: C
     with pytest.raises(RepositoryInvalid, match="There is no git repository at"):
         acme.refresh("acme", source.url)
     assert acme.resolve("acme", "main")
+
+
+def test_a_cache_too_large_to_be_checked_is_not_taken_for_damaged(
+    source: Source, acme: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, full = tmp_path / "asked", "echo 'fatal: Out of memory, malloc failed' >&2; exit 128"
+    refuse(tmp_path / "bin", monkeypatch, f"*' fsck '*) {full};; *' fetch '*) echo x >> {asked}; exit 128;;")
+    with pytest.raises(FetchFailed):
+        acme.refresh("acme", source.url)
+    assert asked.read_text() == "x\n", "all of it is fetched anew"
 
 
 def test_a_lock_that_stays_taken_is_a_failed_fetch(source: Source, acme: Cache) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from runners.base import DiskFull, ProgramMissing, WorkspaceError
 from runners.workspaces.git import GitFailed, Place, TookTooLong, environment, for_people, git, plain_errors
+from runners.workspaces.skeleton import BARE, write_git_dir
 from tests.processes import until
 from tests.runners.repositories import Source
 
@@ -78,6 +79,15 @@ def test_what_a_command_takes_of_memory_is_bounded(tmp_path: Path) -> None:
     look = f"for _ in $(seq 150); do grep -qs 'Max data size *{2 * 1024**3} ' {ours} && exit; sleep 0.1; done; exit 9"
     alias = f"alias.look=!{program(tmp_path, 'look', look)}"
     git("-c", alias, "look", at=None, action="Looking", timeout=timedelta(seconds=60))
+
+
+def test_packing_takes_no_more_memory_on_many_cores(tmp_path: Path) -> None:
+    """Neither what we call, nor what that starts in a repository of ours that it fetches from."""
+    write_git_dir(tmp_path / "ours", config=BARE, head="ref: refs/heads/main")
+    for at in (None, Place(git_dir=tmp_path / "ours")):
+        where = ("--file", str(at.git_dir / "config")) if at else ()
+        asked = git("config", *where, "--get-regexp", "^pack[.]", at=None, action="Asking", timeout=SOON)
+        assert asked.out.split() == [b"pack.threads", b"4", b"pack.windowmemory", b"64m"]
 
 
 def test_an_error_is_a_sentence_without_credentials() -> None:

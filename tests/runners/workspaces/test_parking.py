@@ -46,6 +46,14 @@ def commit(workspace: Workspace, name: str, text: str) -> None:
         subprocess.run(["git", *arguments], cwd=workspace.path, check=True, capture_output=True)
 
 
+def test_the_locks_of_a_git_that_was_killed_hinder_nobody(cache: Cache, workspace: Workspace, tmp_path: Path) -> None:
+    commit(workspace, "one.txt", "one\n")
+    file = tmp_path / "work.bundle"
+    (tmp_path / "work.bundle.part").touch()
+    (tmp_path / "work.bundle.part.lock").touch()
+    assert bundle(workspace, cache, base=workspace.base_commit, into=file, secrets=SECRETS)
+
+
 def test_commits_and_what_is_in_none_come_to_another_machine(
     source: Source, cache: Cache, workspace: Workspace, tmp_path: Path
 ) -> None:

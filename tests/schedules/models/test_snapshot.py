@@ -6,14 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import models
+from django.db import models, transaction
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examined
 from hypothesis import strategies as st
 from pytest_django import Settings
 
 from schedules.models import Schedule
-from schedules.models.snapshot import OPTION_FIELDS, snapshot_expression
+from schedules.models.snapshot import OPTION_FIELDS, snapshot, snapshot_expression
 from tests.schedules.factories import make_command, make_schedule
 
 pytestmark = pytest.mark.django_db
@@ -102,7 +102,59 @@ def test_it_has_every_option_and_the_facts_of_this_installation() -> None:
     assert (options["max_budget_usd"], options["tolerate_denied"]) == ("1.50", False)
 
 
-def _of_database(schedule: Schedule) -> Any:
-    found = Schedule.objects.filter(pk=schedule.pk).annotate(made=snapshot_expression()).values_list("made", flat=True)
+@examined(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.fixed_dictionaries({}, optional=FIELDS), other=st.fixed_dictionaries({}, optional=FIELDS))
+@pytest.mark.no_cover
+def test_beside_one_that_it_is_like_or_unlike_it_has_its_own_snapshot(
+    settings: Settings, values: dict[str, Any], other: dict[str, Any]
+) -> None:
+    settings.ROTA_PLUGIN_FOLDERS = ["/srv/plugins"]
+    like = make_schedule(now=NOW, next_run_at=NOW, due_at=NOW, **values)
+    schedule = make_schedule(now=NOW, next_run_at=NOW, due_at=NOW, **values | other)
+
+    expected = Schedule.objects.get(pk=schedule.pk).snapshot()
+    assert _of_database(schedule, like=Schedule.objects.get(pk=like.pk)) == expected
+    Schedule.objects.all().delete()
+
+
+@pytest.mark.no_cover
+def test_a_difference_in_any_column_is_seen() -> None:
+    like = make_schedule(now=NOW, runner="claude", prompt="Look.", argv=["100 %s"])
+    unlike: dict[str, dict[str, Any]] = {
+        **{name: {name: _another(getattr(like, name), Schedule._meta.get_field(name))} for name in FIELDS},
+        **{name: {name: "another"} for name in ("name", "runner", "target", "cron")},
+        "command": {"command": make_command(), "prompt": ""},
+        "max_items": {"max_items": 77},
+        "retry": {"retry": "all"},
+    }
+    facts = {*snapshot(like), *OPTION_FIELDS} - {"schedule", "template", "options"}
+    assert facts <= unlike.keys()
+    for name, values in unlike.items():
+        with transaction.atomic():
+            Schedule.objects.filter(pk=like.pk).update(**values)
+            changed = Schedule.objects.get(pk=like.pk)
+            assert _of_database(changed, like=like) == changed.snapshot(), name
+            transaction.set_rollback(True)
+
+
+def _another(value: Any, field: Any) -> Any:
+    match field:
+        case models.JSONField():
+            return ["100 %", {"a": "ü\"'"}] if isinstance(field.get_default(), list) else {"%s": [1, None, "ü\"'"]}
+        case models.BooleanField():
+            return not value
+        case models.DurationField():
+            return timedelta(seconds=77.5)
+        case models.DecimalField():
+            return Decimal("77.10")
+        case models.CharField() | models.TextField():
+            return '100 %s “x"\\'
+    return 77
+
+
+def _of_database(schedule: Schedule, *, like: Schedule | None = None) -> Any:
+    found = (
+        Schedule.objects.filter(pk=schedule.pk).annotate(made=snapshot_expression(like)).values_list("made", flat=True)
+    )
     made = found.get()
     return json.loads(made) if isinstance(made, str) else made
