@@ -5,6 +5,7 @@ Said where a schedule is saved, and not by sessions that fail.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ _USUAL: Final[Mapping[str, str]] = {
 }
 # With one of these a cloud is asked, whose addresses we don't know.
 _CLOUDS: Final = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-_OF_THIS_MACHINE: Final = ("localhost", "127.", "::1")
+_OF_THIS_MACHINE: Final = re.compile(r"(.+\.)?localhost|127(\.[0-9]+){3}|::1")
 _PORTS: Final = {"https": 443, "http": 80}
 _UNKNOWN: Final = "unknown-to-the-door"  # stands for what only the session will be told
 
@@ -43,7 +44,7 @@ def unreachable_model(
     if not host:
         return "", ""
     shown = _shown(host, port)
-    if host.startswith(_OF_THIS_MACHINE):
+    if _OF_THIS_MACHINE.fullmatch(host):
         told = (
             f"The agent's model is at {shown}, on the worker's machine, which a sandbox reaches by the worker's network"
         )
@@ -75,7 +76,7 @@ def unreachable_servers(
         if not host or _UNKNOWN in host:
             continue
         where = f"The MCP server {name} is at {_shown(host, port)}"
-        if host.startswith(_OF_THIS_MACHINE):
+        if _OF_THIS_MACHINE.fullmatch(host):
             told = f"{where}, on the worker's machine, which a sandbox reaches by the worker's network alone"
             found.append(("network", f"{told}: choose that, or have the session start the server by its command."))
         elif network == "none":

@@ -21,6 +21,7 @@ CLAUDE, CODEX = ClaudeRunner.credentials, CodexRunner.credentials
         (CODEX, {}, "allow_list", ["api.openai.com:443"]),
         (CLAUDE, {"ANTHROPIC_BASE_URL": "https://gate.example.com:8443/v1"}, "allow_list", ["gate.example.com:8443"]),
         (CLAUDE, {"CLAUDE_CODE_USE_BEDROCK": "1"}, "allow_list", ["bedrock.example.com"]),
+        (CLAUDE, {"ANTHROPIC_BASE_URL": "https://localhost.example.com"}, "allow_list", ["localhost.example.com"]),
         (CLAUDE, {"ANTHROPIC_BASE_URL": "no url"}, "allow_list", ["a.test"]),
         (CLAUDE, {"ANTHROPIC_BASE_URL": "https://[::1"}, "allow_list", ["a.test"]),
         (ScriptRunner.credentials, {}, "none", []),
