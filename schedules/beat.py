@@ -46,6 +46,7 @@ class Scheduler(DatabaseScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.app.connection_for_write().get_transport_cls()  # imports the broker's client now, and not at a due time
         gc.freeze()  # what a program is made of is there for good: no burst looks through it for garbage
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -69,7 +70,7 @@ class Scheduler(DatabaseScheduler):
             self._heed_the_clock(now)
             self._say_alive(now)
             self._look_around(now, time.monotonic())
-            next_due_at = Schedule.objects.next_due_at()
+            next_due_at = Schedule.next_due_at()
             if next_due_at is None:
                 return LOOK_EVERY
             if next_due_at > now:
@@ -107,7 +108,7 @@ class Scheduler(DatabaseScheduler):
         return self._until_next(timezone.now()) if fired.schedules else LOOK_EVERY
 
     def _until_next(self, now: datetime) -> float:
-        next_due_at = Schedule.objects.next_due_at()
+        next_due_at = Schedule.next_due_at()
         return LOOK_EVERY if next_due_at is None else max(0.0, min(LOOK_EVERY, (next_due_at - now).total_seconds()))
 
     def _look_around(self, now: datetime, at: float) -> None:

@@ -21,6 +21,7 @@ from schedules.models.command import Command, Target
 from schedules.models.repository import Repository
 from schedules.models.timing import Timing
 from schedules.models.validation import schedule_problems
+from schedules.prepared import Select
 
 name_is_plain = RegexValidator(
     r"\A[a-z0-9][a-z0-9-]{0,79}\Z",
@@ -32,10 +33,9 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def due(self, now: datetime) -> ScheduleQuerySet:
         return self.filter(status=Schedule.Status.ACTIVE, due_at__lte=now)
 
-    def next_due_at(self) -> datetime | None:
-        """When the next schedule is due; one indexed read."""
-        waiting = self.filter(status=Schedule.Status.ACTIVE, due_at__isnull=False)
-        return waiting.order_by("due_at").values_list("due_at", flat=True).first()
+    def waiting(self) -> ScheduleQuerySet:
+        """Those that will be due, the next one first."""
+        return self.filter(status=Schedule.Status.ACTIVE, due_at__isnull=False).order_by("due_at")
 
     def hold(self) -> None:
         """Lock these until the transaction ends.
@@ -319,6 +319,11 @@ class Schedule(Timing, Allowance):
     def __str__(self) -> str:
         return self.name
 
+    @staticmethod
+    def next_due_at() -> datetime | None:
+        """When the next schedule is due; one indexed read."""
+        return next(iter(_NEXT_DUE.first() or ()), None)
+
     def clean(self) -> None:
         problems = schedule_problems(self)
         if problems:
@@ -394,6 +399,9 @@ class Schedule(Timing, Allowance):
     def is_agent(self) -> bool:
         dotted_path = settings.ROTA_RUNNERS.get(self.runner)
         return bool(dotted_path) and load_runner(dotted_path).is_agent
+
+
+_NEXT_DUE = Select(lambda: Schedule.objects.waiting().values_list("due_at")[:1])
 
 
 def enabled(repositories: Iterable[Repository]) -> list[Repository]:

@@ -77,7 +77,7 @@ def test_and_so_they_are_recorded() -> None:
         shown = _shown(schedule)
 
         for _ in range(_SHOWN):
-            due_at = Schedule.objects.next_due_at()
+            due_at = Schedule.next_due_at()
             assert due_at is not None
             fire_due(now=due_at)
 
