@@ -26,9 +26,9 @@ from bench.rows import small_repository
 from runners import SessionSpec, load_runner
 from runners.scripted_model import ScriptedModel
 from schedules.firing import trigger
+from schedules.folders import session_folder
 from schedules.models import Schedule, Session
 from schedules.tasks import dispatch
-from schedules.workplace import session_folder
 from tests.processes import until
 from tests.runners.repositories import run_git
 

@@ -16,10 +16,10 @@ from django.db import transaction
 
 from runners import RunnerError, kill, remove
 from schedules.ending import end, settle
+from schedules.folders import session_folder
 from schedules.models import Reason, Schedule, Session, WorkerHeartbeat
 from schedules.models.session import SessionQuerySet
 from schedules.retrying import is_wanted
-from schedules.workplace import session_folder
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from runners import (
     waiting,
 )
 from schedules import vault
+from schedules.folders import HOME, given_to, holds_raw, keep_transcript, kept_checkouts, remove_raw
 from schedules.models import Repository, Session
-from schedules.workplace import HOME, given_to, holds_raw, keep_transcript, kept_checkouts, remove_raw
 
 logger = logging.getLogger(__name__)
 

@@ -25,13 +25,13 @@ from schedules import execution
 from schedules.agents import Programs, find_programs, tell_programs
 from schedules.execution import Wish
 from schedules.fencing import Fence
+from schedules.folders import session_folder
 from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.presence import Presence, keep_connection
 from schedules.room import shortage
 from schedules.sweeping import Later, sweep
 from schedules.upkeep import Upkeep, declare_forgotten, uptime
 from schedules.watch import LOOK_EVERY, Watch
-from schedules.workplace import session_folder
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import time
 from collections.abc import Collection
@@ -17,10 +16,8 @@ from typing import Any
 from django.conf import settings
 
 from runners import (
-    CHECKS,
     CONVERSATION_BYTES,
     Cache,
-    Kept,
     Launch,
     Limits,
     OptionsInvalid,
@@ -51,6 +48,16 @@ from runners import (
 )
 from schedules import conversations, vault
 from schedules.conversations import Earlier
+from schedules.folders import (
+    GIVEN,
+    HOME,
+    PATCH,
+    given_to,
+    keep_transcript,
+    kept_checkouts,
+    remove_raw,
+    session_folder,
+)
 from schedules.models import Repository, Run, Schedule, Session
 from schedules.patience import patiently
 from schedules.prompts import build_prompt, session_environment
@@ -59,22 +66,12 @@ from schedules.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-OUTPUT = "output.log"
-GIVEN = "given"  # the values of its secrets, sealed, for as long as what it printed and left may hold them
-TRANSCRIPT = "transcript.log.gz"
-PATCH = "changes.patch"
-HOME = "home"
 _PARKED, _PARKED_WORK, _BUNDLE = "parked.jsonl", "parked.bundle", "work.bundle"  # there for a moment
 _GO_ON = (
     "A session that worked on this was interrupted, for its worker or its machine went away. Look at what is done "
     "already, in this conversation and in the workspace, and go on where it stopped. It was asked for this:"
 )
 MOST_PATCH = 1_000_000  # bytes of it in the row; the file has all
-
-
-def session_folder(session_id: int) -> Path:
-    """The session's own folder on its machine."""
-    return Path(settings.ROTA_SESSIONS_DIR) / str(session_id)
 
 
 class Workplace:
@@ -526,53 +523,12 @@ def _sealed_nothing(*keys: str) -> bytes:
     return vault.seal({})
 
 
-def given_to(folder: Path) -> dict[str, str]:
-    """The values that the session of a folder was given; none where it is over. Raises vault.Unreadable."""
-    try:
-        return vault.unseal((folder / GIVEN).read_bytes())
-    except FileNotFoundError:
-        return {}
-
-
-def keep_transcript(folder: Path, redactor: Redactor) -> None:
-    """The whole of what it printed, redacted and compressed. What the shim wrote stays for who may take over."""
-    try:
-        is_empty = not (folder / OUTPUT).stat().st_size
-    except FileNotFoundError:
-        return
-    if is_empty:
-        return
-    with gzip.open(folder / TRANSCRIPT, "wb", compresslevel=5) as kept:
-        kept.writelines(redactor.log(folder / OUTPUT))
-
-
-def holds_raw(folder: Path) -> bool:
-    """Whether there is something to `remove_raw`."""
-    return any((folder / name).exists() for name in (HOME, OUTPUT, GIVEN, CHECKS, conversations.EARLIER))
-
-
-def remove_raw(folder: Path) -> None:
-    """Remove what may hold secrets: HOME, what was printed, what was given. Raises RunnerError, OSError.
-
-    And the earlier conversation, which is kept elsewhere.
-    """
-    remove(folder / HOME)
-    remove(folder / CHECKS)
-    for name in (OUTPUT, GIVEN, conversations.EARLIER):
-        (folder / name).unlink(missing_ok=True)
-
-
 def _leaked(names: Collection[str]) -> str:
     told = ", ".join(names)
     return (
         f"What it changed holds {told}: so no branch is kept, and the patch says [redacted] where it stood. "
         f"Whoever could read the workspace may know it: set it anew."
     )
-
-
-def kept_checkouts() -> Kept:
-    """Those that wait on this machine for the next session of their repository."""
-    return Kept(Path(settings.ROTA_WORKSPACES_DIR) / "kept")
 
 
 def _start(cache: Cache, repository: Repository, commit: str) -> StartPoint:

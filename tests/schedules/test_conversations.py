@@ -19,8 +19,8 @@ from runners.scripted_model import Request, ScriptedModel
 from schedules import conversations
 from schedules.execution import adopt
 from schedules.firing import trigger
+from schedules.folders import session_folder
 from schedules.models import KeptConversation, Repository, Schedule, Session
-from schedules.workplace import session_folder
 from tests.runners import codex_sessions
 from tests.runners.claude_sessions import say
 from tests.schedules.factories import make_run, make_schedule, make_session, make_worker

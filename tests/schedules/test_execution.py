@@ -23,12 +23,12 @@ from runners.script import ScriptRunner
 from runners.scripted_model import ScriptedModel
 from schedules.execution import Wish, adopt, execute
 from schedules.firing import trigger
+from schedules.folders import session_folder
 from schedules.models import Repository, Run, Schedule, Session, WorkerHeartbeat
 from schedules.readiness import report_of
 from schedules.steering import cancel_run
 from schedules.sweeping import sweep
 from schedules.transcript import FIRST_OF_PROCESS
-from schedules.workplace import session_folder
 from tests.schedules.factories import make_event, make_repository, make_run, make_schedule, make_session, make_worker
 from tests.schedules.faults import after, failing
 

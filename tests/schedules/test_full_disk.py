@@ -11,9 +11,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runners import kill
+from schedules.folders import session_folder
 from schedules.models import Repository, Session
 from schedules.sweeping import sweep
-from schedules.workplace import session_folder
 from tests.runners.repositories import Source
 from tests.schedules.factories import make_repository
 from tests.schedules.places import run_script, use_folders

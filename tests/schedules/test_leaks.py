@@ -28,11 +28,11 @@ from schedules import vault
 from schedules.admin import live
 from schedules.execution import Wish, adopt, execute
 from schedules.firing import trigger
+from schedules.folders import session_folder
 from schedules.management import report
 from schedules.management.exits import Exit
 from schedules.models import Repository, Run, Schedule, Secret, Session, WorkerHeartbeat
 from schedules.sweeping import sweep
-from schedules.workplace import session_folder
 from tests.schedules.factories import make_repository, make_schedule, make_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)

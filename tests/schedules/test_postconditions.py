@@ -16,9 +16,9 @@ from runners import CHECKS, kill, sandbox_obstacle
 from runners.supervision import current
 from schedules import vault
 from schedules.execution import Wish, adopt, execute
+from schedules.folders import session_folder
 from schedules.models import Repository, Schedule, Session
 from schedules.sweeping import sweep
-from schedules.workplace import session_folder
 from tests.processes import until
 from tests.schedules.factories import make_worker
 from tests.schedules.places import make_shop, queue_script, run_session, use_folders

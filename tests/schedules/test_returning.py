@@ -18,10 +18,10 @@ from pytest_django import Settings
 from runners import identify, kill
 from schedules import steering
 from schedules.execution import adopt
+from schedules.folders import session_folder
 from schedules.models import Repository, Session, WorkerHeartbeat
 from schedules.returning import GIVEN_BACK
 from schedules.worker import Worker
-from schedules.workplace import session_folder
 from tests.processes import until
 from tests.schedules.factories import make_worker
 from tests.schedules.places import make_shop, queue_script, run_session, use_folders

@@ -17,9 +17,9 @@ from pytest_django import Settings
 
 from runners import kill
 from schedules.execution import Wish
+from schedules.folders import GIVEN, kept_checkouts, session_folder
 from schedules.models import Repository, Session
 from schedules.sweeping import Later, reap_workspaces, sweep, workspaces_on_disk
-from schedules.workplace import GIVEN, kept_checkouts, session_folder
 from tests.schedules.places import make_shop, queue_script, run_script, run_session, use_folders_that_keep
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -20,9 +20,9 @@ from pytest_django import Settings
 from runners import ending_or_died, identify, kill
 from schedules import steering
 from schedules.firing import trigger
+from schedules.folders import session_folder
 from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.worker import Worker
-from schedules.workplace import session_folder
 from tests.schedules.factories import make_repository, make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,8 +7,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from schedules.folders import kept_checkouts
 from schedules.models import Repository, Run, Session
-from schedules.workplace import kept_checkouts
 from tests.runners.repositories import IDENTITY, run_git
 from tests.schedules.factories import make_session
 from tests.schedules.places import make_shop, queue_script, run_script, run_session, use_folders_that_keep

@@ -9,8 +9,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from schedules.folders import kept_checkouts
 from schedules.models import Repository, Session
-from schedules.workplace import kept_checkouts
 from tests.schedules.management.running import Ended, run
 from tests.schedules.places import make_shop, run_script, use_folders_that_keep
 from tests.schedules.test_sweeping import leave_behind
