@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # who is started by a path finds only what is beside it
 
 from bench import report, stack
+from bench.peers.stopwatch import WARM
 
 # Name → (module, database). The first one of each database is its floor.
 PEERS = {
@@ -103,8 +104,9 @@ def _burst(peer: str, size: int) -> dict[str, float] | None:
     module, database = PEERS[peer]
     settings = "bench.peers.django_q_settings" if module == "django_q" else "config.settings"
     print(f"{peer}: {size:,} schedules …", file=sys.stderr, flush=True)
+    most = str(WARM + size)
     with (
-        stack.surroundings(database, DJANGO_SETTINGS_MODULE=settings, ROTA_MAX_SESSIONS=str(size)) as environment,
+        stack.surroundings(database, DJANGO_SETTINGS_MODULE=settings, ROTA_MAX_SESSIONS=most) as environment,
         stack.broker(environment),
     ):
         stack.run(["manage.py", "migrate", "--verbosity", "0"], environment, within=_LONGEST)

@@ -23,6 +23,7 @@ from schedules.models.schedule import ScheduleQuerySet
 from schedules.models.snapshot import snapshot_expression
 from schedules.new_runs import new_run, new_session, refusal
 from schedules.occasions import occasions
+from schedules.side_by_side import in_halves
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,20 @@ def record(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Recorded:
     if not first:
         return Recorded()
     moves = _Moves.reckoned(first, now)  # which may take long: before the rows are held
-    with bulk.room(len(first)), transaction.atomic():
+    halves = in_halves(list(first), lambda pks: _recorded(due, pks, moves, now))
+    return Recorded(
+        schedules=sum(half.schedules for half in halves),
+        runs=sum(half.runs for half in halves),
+        left=[pk for half in halves for pk in half.left],
+        more=len(first) == limit,
+    )
+
+
+def _recorded(due: ScheduleQuerySet, pks: Collection[int], moves: _Moves, now: datetime) -> Recorded:
+    """One transaction."""
+    with bulk.room(len(pks)), transaction.atomic():
         # In one order, whoever fires: else two would wait for each other.
-        held = _read(due.filter(bulk.Among("pk", first)).order_by("pk").select_for_update())
+        held = _read(due.filter(bulk.Among("pk", pks)).order_by("pk").select_for_update())
         plain = _unhindered([row for row in held if row.timing in moves.known], moves, now)
         runs = sum(_write(alike, now) for alike in plain)
         going = [row for alike in plain for row in alike.rows]
@@ -55,12 +67,8 @@ def record(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Recorded:
         alike = [(moves.known[timing].values, pks) for timing, pks in moved.items()]
         bulk.update_alike(Schedule, _MOVED, alike, counted="fired_count")
     recorded = {row.pk for row in going}
-    return Recorded(
-        schedules=len(going),
-        runs=runs,
-        left=[row.pk for row in held if row.pk not in recorded],
-        more=len(first) == limit,
-    )
+    left = [row.pk for row in held if row.pk not in recorded]
+    return Recorded(schedules=len(going), runs=runs, left=left)
 
 
 # --- What is read of each ---------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from django.conf import settings
 Figures = tuple[float, float]
 """Seconds by the clock, and seconds of CPU in the process of the scheduler."""
 
+WARM = 120  # schedules that the floor and Rota have fired before the clock starts: what is made once, they have
+
 
 @dataclass
 class Stopwatch:

@@ -102,6 +102,7 @@ class Schedule(Timing, Allowance):
         null=True,
         blank=True,
         on_delete=models.PROTECT,
+        db_index=False,  # most have none: Meta has an index of those that do
         help_text="A shared prompt, instead of one of its own.",
     )
     prompt = models.TextField(
@@ -294,6 +295,8 @@ class Schedule(Timing, Allowance):
                 condition=Q(status="active", due_at__isnull=False),
                 name="schedule_due",
             ),
+            # Those of a command: its deletion is refused.
+            models.Index(fields=("command",), condition=Q(command__isnull=False), name="schedule_of_command"),
             # The dead-man's switch looks every few seconds whether there is one.
             models.Index(fields=("id",), condition=Q(status="broken"), name="schedule_broken"),
             # The dead-man's switch: who should have succeeded by now.

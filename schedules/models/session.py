@@ -104,9 +104,10 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """
         schedule = Schedule.objects.filter(pk=OuterRef("schedule_id"))
         fired = Run.objects.filter(pk=OuterRef("run_id"), trigger=Run.Trigger.SCHEDULE)
-        return self.exclude(
-            Exists(schedule.filter(status=Schedule.Status.DISABLED))
-            | Exists(schedule.filter(status=Schedule.Status.PAUSED)) & Exists(fired)
+        disabled, paused = Schedule.Status.DISABLED, Schedule.Status.PAUSED
+        return self.exclude(  # of one that is active, one look says so
+            Exists(schedule.filter(status__in=(disabled, paused)))
+            & (Exists(schedule.filter(status=disabled)) | Exists(fired))
             | Exists(Repository.objects.filter(pk=OuterRef("repository_id"), enabled=False))
         )
 

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import models
 from django.db.models import Case, Expression, F, Func, Q, TextField, Value, When
 from django.db.models.functions import Coalesce, JSONObject
 
@@ -101,25 +101,23 @@ class _Is(Func):
 
 
 class _Printed(Func):
-    """A text whose gaps are filled, on SQLite."""
+    """A text whose gaps are filled, read as JSON."""
 
     function = "PRINTF"
     output_field = models.JSONField()
 
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="FORMAT(%(expressions)s)::jsonb", **context)
+
 
 class _Quoted(Func):
-    """A text as JSON, on SQLite."""
+    """A text as JSON."""
 
     function = "JSON_QUOTE"
     output_field = TextField()
 
-
-class _Merged(Func):
-    """Two JSON objects as one, on PostgreSQL."""
-
-    template = "(%(expressions)s)"
-    arg_joiner = " || "
-    output_field = models.JSONField()
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, function="TO_JSON", **context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +205,7 @@ def snapshot_expression(like: Schedule | None = None) -> Expression:
     if like is None:
         return _object(_FACTS)
     same = [_Is(F(column), _value(like, column)) for column in _shared()]
-    filled = _printed(like) if connection.vendor == "sqlite" else _merged(like)
-    return Case(When(Q(*same), then=filled), default=_object(_FACTS))
+    return Case(When(Q(*same), then=_printed(like)), default=_object(_FACTS))
 
 
 def _shared() -> list[str]:
@@ -241,14 +238,6 @@ def _with_gaps(facts: Mapping[str, Any], gaps: Iterable[str]) -> str:
 def _json(facts: Mapping[str, Any]) -> str:
     """As short as the database's own."""
     return json.dumps(facts, separators=(",", ":"))
-
-
-def _merged(like: Schedule) -> Expression:
-    """One's object, and what each has of its own put over it."""
-    shared = Value(_read(like, _without(_OPTIONS, _OWN_OPTIONS)), models.JSONField())
-    options = _Merged(shared, JSONObject(**{name: _made(_OPTIONS[name]) for name in _OWN_OPTIONS}))
-    own = JSONObject(**{name: _made(_FACTS[name]) for name in _OWN}, options=options)
-    return _Merged(Value(_read(like, _without(_FACTS, (*_OWN, "options"))), models.JSONField()), own)
 
 
 def _without(facts: Mapping[str, str | _Reckoned], names: Iterable[str]) -> dict[str, str | _Reckoned]:
