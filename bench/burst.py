@@ -100,7 +100,7 @@ def _summed_up(rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def _burst(peer: str, size: int) -> dict[str, float] | None:
-    """One burst. None, after a word about it: the peer is not installed."""
+    """One burst. None, after a word about it: the peer is not installed, or takes too long."""
     module, database = PEERS[peer]
     settings = "bench.peers.django_q_settings" if module == "django_q" else "config.settings"
     print(f"{peer}: {size:,} schedules …", file=sys.stderr, flush=True)
@@ -112,6 +112,9 @@ def _burst(peer: str, size: int) -> dict[str, float] | None:
         stack.run(["manage.py", "migrate", "--verbosity", "0"], environment, within=_LONGEST)
         try:
             done = stack.run(["-m", "bench.peers", module, str(size)], environment, within=_LONGEST)
+        except subprocess.TimeoutExpired:
+            print(f"{peer} is left out: it takes longer than {_LONGEST // 60} minutes", file=sys.stderr)
+            return None
         except subprocess.CalledProcessError as error:
             if _NOT_INSTALLED in error.stderr:
                 print(f"{peer} is left out: {error.stderr.strip().splitlines()[-1]}", file=sys.stderr)

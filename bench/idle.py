@@ -24,7 +24,7 @@ _LONGEST = 600  # seconds for one size
 _TOLD = {
     "first_tick_s": ("started → first tick", "s", 1.2),
     "beat_pss_mb": ("memory (PSS)", "MB", 75),
-    "beat_cpu_percent": ("share of a core", "%", 0.3),
+    "beat_cpu_percent": ("share of a core", "%", 0.3),  # once it has sent its first message to the broker
     "edit_effective_ms": ("an edit is effective, p99", "ms", 1000),
     "stall_ms": ("the tick after it, p99", "ms", 20),
 }

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import django
-import psutil
+
+from bench.stack import celery
 
 _LONGEST = 60.0  # seconds until beat is there, or an edit is effective
 
@@ -27,11 +25,12 @@ def main(count: str, edits: str, seconds: str) -> None:
 
     fill(int(count))
     began = time.monotonic()
-    with _beat() as beat:
+    with celery("--app", "config", "--quiet", "beat") as beat:
         _await_first_tick()
         figures: dict[str, Any] = {"first_tick_s": round(time.monotonic() - began, 2)}
         time.sleep(2)  # it reads django-celery-beat's tables, and sends what is due of them
         figures["start_cpu_s"] = round(sum(beat.cpu_times()[:2]), 2)
+        figures["beat_cpu_at_first_percent"] = of_beat(beat, seconds=float(seconds))["beat_cpu_percent"]
         figures |= of_beat(beat, seconds=float(seconds))
         figures["edit_effective_ms"] = _edits(int(edits))
     figures["stall_ms"] = _stalls(int(edits))
@@ -95,24 +94,6 @@ def _until(condition: object, *, every: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(every)
-
-
-@contextmanager
-def _beat() -> Iterator[psutil.Process]:
-    beat = subprocess.Popen(
-        [sys.executable, "-m", "celery", "--app", "config", "--quiet", "beat", "--loglevel", "WARNING"],
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-    )
-    try:
-        yield psutil.Process(beat.pid)
-    finally:
-        beat.terminate()
-        try:
-            beat.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            beat.kill()
-            beat.wait()
 
 
 if __name__ == "__main__":

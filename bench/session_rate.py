@@ -7,15 +7,16 @@ is timed begins when a tenth of them is over.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 import django
 import psutil
+
+from bench.stack import celery
 
 NOOP = ["true"]
 _LONGEST = 600.0  # seconds
@@ -96,26 +97,11 @@ def _cpu(worker: psutil.Process) -> tuple[float, float]:
     return times.user + times.system, times.children_user + times.children_system + of_started
 
 
-@contextmanager
-def _worker(app: str, queue: str, at_once: int) -> Iterator[psutil.Process]:
-    """As `bin/up` starts it."""
-    worker = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "celery", "-A", app, "worker", "--without-mingle", "--without-gossip"),
-            *("--pool", "threads", "--concurrency", str(at_once), "-Q", queue, "--loglevel", "WARNING"),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
+def _worker(app: str, queue: str, at_once: int) -> AbstractContextManager[psutil.Process]:
+    return celery(
+        *("--app", app, "worker", "--without-mingle", "--without-gossip"),
+        *("--pool", "threads", "--concurrency", str(at_once), "--queues", queue),
     )
-    try:
-        yield psutil.Process(worker.pid)
-    finally:
-        worker.terminate()
-        try:
-            worker.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from config import valkey, var
 from tests.postgres import Postgres
 from tests.processes import bounded, end, until
@@ -44,6 +46,7 @@ def surroundings(database: str, **settings: str) -> Iterator[dict[str, str]]:
             "ROTA_ENV_FILE": str(folder / "no.env"),
             "ROTA_REHEARSE": "true",
             "ROTA_VAR": str(folder / "var"),
+            "TMPDIR": tempfile.gettempdir(),  # a socket may lie there
             **settings,
         }
         if database == "sqlite":
@@ -100,6 +103,25 @@ def running(environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         _end(up)
+
+
+@contextmanager
+def celery(*arguments: str) -> Iterator[psutil.Process]:
+    """`celery …`, as `bin/up` starts it, in this process's own surroundings, for as long as the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", *arguments, "--loglevel", "WARNING"],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+    )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=_ENDED_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _is_ready(up: subprocess.Popen[bytes], log: Path, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Celery's consumer, that comes back soon after its broker does. Named in the setting CELERY_WORKER_CONSUMER."""
+"""Celery's consumer, that comes back soon after its broker does, and ends soon. Named in CELERY_WORKER_CONSUMER."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ class Consumer(CeleryConsumer):
         super().on_ready()
         if self.restart_count > 0:  # the first time, the worker asks by itself
             threading.Thread(target=_ask_for_work, name="rota-broker-is-back", daemon=True).start()
+
+    def cancel_active_requests(self) -> None:
+        """Whoever asks again, by SIGQUIT or a second Ctrl-C, does not wait for sessions.
+
+        Celery's own way is to end their threads, which can't be: it would fail here, and wait for them without a word.
+        """
+        from schedules.tasks import leave
+
+        leave(drain=False)
 
 
 def _ensure_soon(ensure: Callable[..., Any], tell: Callable[..., Any], most: int | None, **options: Any) -> Any:

@@ -32,6 +32,7 @@ from runners.base import (
     SessionSpec,
     SupervisionError,
     Tally,
+    Unwanted,
     WorkspaceError,
 )
 from runners.egress import host_problem
@@ -70,6 +71,7 @@ from runners.workspaces import (
     StartPoint,
     Workspace,
     archive,
+    as_long_as,
     bundle,
     bundle_branch,
     check_branch,
@@ -130,10 +132,12 @@ __all__ = [
     "StartPoint",
     "SupervisionError",
     "Tally",
+    "Unwanted",
     "Workspace",
     "WorkspaceError",
     "add_event",
     "archive",
+    "as_long_as",
     "await_end",
     "bundle",
     "bundle_branch",

@@ -16,6 +16,7 @@ Errors:
     │   └── FetchFailed          the forge did not answer, refused, or took too long
     ├── DiskFull             there is no room for the session
     ├── SandboxUnavailable   the session is to be in a sandbox, and none can be made on this machine
+    ├── Unwanted             its end was asked for while it was prepared
     └── SupervisionError     the shim could not be started or its folder is damaged
 """
 
@@ -67,6 +68,10 @@ class DiskFull(RunnerError):
 
 class SandboxUnavailable(RunnerError):
     reason = "sandbox_unavailable"
+
+
+class Unwanted(RunnerError):
+    reason = "cancelled"
 
 
 class SupervisionError(RunnerError):

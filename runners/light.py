@@ -59,6 +59,8 @@ def loads(text: str | bytes) -> Any:
         value, end = _scan(plain, 0)
     except StopIteration as error:
         raise ValueError(f"Expecting a value at {error.value}") from None
+    except SystemError:  # what is wrong `json.decoder` alone can say, and nobody here has imported it
+        raise ValueError("It is no JSON") from None
     if end != len(plain):
         raise ValueError(f"Extra data at {end}")
     return value

@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce
 from schedules import timetable
 from schedules.models import Reason, Repository, Run, Schedule
 from schedules.occasions import Missed, occasions, passed
+from schedules.rendering import durations
 from schedules.timetable import TimetableError
 
 _OFF = {
@@ -84,9 +85,10 @@ def unrun(
 
 
 def missed_run(schedule: Schedule, repository: Repository | None, missed: Missed, now: datetime) -> Run:
+    window = durations.write(schedule.catch_up)
     why = {
-        Reason.OUTSIDE_WINDOW: f"Rota came to it later than the catch-up window of {schedule.catch_up} allows",
-        Reason.SUPERSEDED: "a later one took its place",
+        Reason.OUTSIDE_WINDOW: f"Rota came to it later than the catch-up window of {window} allows",
+        Reason.SUPERSEDED: "a later one was due by the time Rota came to it",
         Reason.CLOCK_JUMPED: "so many at once come of a clock that is wrong. Resume the schedule when it is right",
     }[missed.reason]
     return unrun(schedule, repository, missed, status=Run.Status.MISSED, why=why, now=now)

@@ -44,6 +44,8 @@ def preview(
 ) -> Backfill:
     """The due times of `[since, until]` that passed and neither succeeded nor are open, by default everywhere.
 
+    None before the schedule's start or after its end: nothing is due there.
+
     Raises Refused for a range that can't be filled, and TimetableError.
     """
     times = _times(schedule, since, until, now)
@@ -106,12 +108,15 @@ def _times(schedule: Schedule, since: datetime, until: datetime, now: datetime) 
         raise Refused(Reason.INVALID_OPTIONS, "The range has not begun: only times that have passed are filled in.")
     if until < since:
         raise Refused(Reason.INVALID_OPTIONS, "The range ends before it begins.")
-    until = min(until, now)
+    since = max(filter(None, (since, schedule.starts_at)))
+    until = min(filter(None, (until, schedule.ends_at, now)))
     if schedule.at:
         return [schedule.at] if since <= schedule.at <= until else []
     if not schedule.cron:
         raise Refused(Reason.INVALID_OPTIONS, f"{schedule} has no cron line: there are no times to fill in.")
     after = since - datetime.resolution
+    if until <= after:
+        return []
     times = timetable.between(schedule.cron, schedule.time_zone, after, until, MOST_TIMES + 1)
     if len(times) > MOST_TIMES:
         raise Refused(

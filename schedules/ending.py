@@ -43,6 +43,8 @@ def end(
     `session.run` should be loaded.
     """
     rows = Session.objects.all() if among is None else among
+    if reason == Reason.CANCELLED:
+        fields["message"] = _with_whom(session.pk, fields.get("message", ""))
     retries = may_retry(session, status=status, reason=reason)
     cost = fields.get("cost_usd", session.cost_usd)
     if not (retries or cost or session.credential):
@@ -66,6 +68,12 @@ def end(
             extra={"action": "retried"},
         )
     return True
+
+
+def _with_whom(session_id: int, message: str) -> str:
+    """Who asked for the end of it: a person, or the overlap policy."""
+    by = Session.objects.filter(pk=session_id).values_list("cancel_requested_by", flat=True).first()
+    return f"{message} Asked for by {by}.".strip() if by else message
 
 
 def end_queued(session: Session, *, reason: Reason, message: str, now: datetime) -> bool:
@@ -135,7 +143,11 @@ def _pause_if_failing(run_id: int, now: datetime) -> None:
         if not take_off(schedule, Schedule.Status.PAUSED, by="rota", reason=why, now=now):
             return
         Incident.objects.alarm(
-            Incident.Kind.PAUSED_BY_ROTA, schedule.name, message=f"Paused. {why}", schedule=schedule, now=now
+            Incident.Kind.PAUSED_BY_ROTA,
+            schedule.name,
+            message=f"{schedule} is paused. {why}",
+            schedule=schedule,
+            now=now,
         )
     logger.warning("%s is paused: %s", schedule, why, extra={"action": "paused_by_rota"})
 

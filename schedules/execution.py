@@ -9,74 +9,52 @@ place (`adopt`). Whatever fails on the way ends in a finished row with a reason:
 from __future__ import annotations
 
 import logging
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Max
 
 from runners import (
     Ending,
     Event,
-    Line,
     OptionsInvalid,
     Runner,
     RunnerError,
     SessionResult,
-    Tally,
-    add_event,
-    await_end,
+    Unwanted,
+    as_long_as,
     check_finding,
     end_checks,
     ending_or_died,
-    is_over_budget,
     kill,
     load_runner,
     read_check,
-    read_lines,
-    request_stop,
-    spent,
     start,
 )
-from schedules import quota
 from schedules.ending import end, settle
-from schedules.models import Reason, Run, Schedule, Session, SessionEvent, WorkerHeartbeat
-from schedules.parking import Parking
+from schedules.following import Clock, Follower, LeaseLost, Wish
+from schedules.models import Reason, Run, Schedule, Session, WorkerHeartbeat
 from schedules.patience import patiently
-from schedules.prepared import Insert, Update, given
+from schedules.prepared import Update, given
 from schedules.readiness import facts_for_report
 from schedules.retrying import goes_on
 from schedules.returning import after_death
+from schedules.safekeeping import Safekeeping
 from schedules.transcript import storable
 from schedules.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
-Wish = Literal["", "cancelled", "shutdown", "detach", "lost", "taken"]
-"""End it, for a person or with Rota; leave it to its shim; end it, for its lease can't be renewed; it is another's."""
-
-_LOOK_EVERY = 0.1  # seconds between two looks into the session's folder
-_WRITE_EVERY = 0.4  # seconds between two writes of events
-_READ_AT_ONCE = 1 << 20  # bytes
 _MOST_RESULT = 200_000  # characters
-_LAST_LINES = 50  # of what is read at once, where no more of it is shown
 
 _COUNTED = Update(
     lambda: Schedule.objects.filter(pk=given("pk", Schedule)), Schedule, "last_run_at", run_count=F("run_count") + 1
 )
-_TAKEN_IN = Insert(SessionEvent, "session_id", "seq", "at", "kind", "text", "data")
-
-
-class _LeaseLost(Exception):
-    """The row says that the session is not this worker's any more."""
 
 
 class _Stopped(Exception):
@@ -148,6 +126,8 @@ class _Execution:
 
     runner: Runner
     place: Workplace
+    follower: Follower
+    safe: Safekeeping
 
     def __init__(self, session: Session, worker: WorkerHeartbeat, wish: Callable[[], Wish], clock: Clock) -> None:
         self.session = session
@@ -156,27 +136,15 @@ class _Execution:
         self.clock = clock
         self.about_to_end: Callable[[], None] = lambda: None
         self._clean: Callable[[str], str] = str
-        self._told_reset: int | None = None  # what others know already of the quota that it draws on
-        self._told_answer = False
-        self._parking: Parking | None = None
-        self._is_lost = False  # ended here, because the database could not be told that this worker is there
 
     def see_through(self, begin: Callable[[], None]) -> str:
         """Every way out but `left` and `taken` ends with a finished row."""
         try:
-            self.runner = _runner_of(self.session)
-            self.place = Workplace(self.session, self.runner)
-            self._clean = self._without_secrets
-            if self.place.parks:
-                self._parking = Parking.of(
-                    conversation=lambda: self.place.park_conversation(now=self.clock()),
-                    work=lambda: self.place.park_work(now=self.clock()),
-                    at=time.monotonic(),
-                )
+            self._settle_in()
             begin()
-            ending = self._follow(self.place.folder, self.runner.read)
+            ending = self.follower.follow(self.place.folder, self.runner.read)
             return "left" if ending is None else self._end(ending)
-        except _LeaseLost:
+        except LeaseLost:
             self._give_up()
             return "taken"
         except _Stopped as wish:
@@ -188,21 +156,29 @@ class _Execution:
             self._log_fault("a fault in Rota", action="internal")
             return self._fail(Reason.INTERNAL, f"A fault in Rota: {type(error).__name__}: {error}")
         finally:
-            self._end_parking()
+            if hasattr(self, "safe"):
+                self.safe.end()
 
-    def _without_secrets(self, text: str) -> str:
-        return self.place.redactor.text(text) if text else text
-
-    def _end_parking(self) -> None:
-        if self._parking:
-            self._parking.end()
-            self._parking = None
+    def _settle_in(self) -> None:
+        """Raises RunnerError."""
+        self.runner = _runner_of(self.session)
+        self.place = Workplace(self.session, self.runner)
+        self._clean = self.place.clean
+        self.safe = Safekeeping(self.session, self.place, self.runner, clock=self.clock)
+        self.follower = Follower(
+            self.session,
+            self.place,
+            worker=self.worker,
+            wish=self.wish,
+            clock=self.clock,
+            look=self.safe.look,
+        )
 
     # --- begin
 
     def begin(self) -> None:
         """Prepare everything and start the process."""
-        self.place.prepare()
+        self._prepare()
         spec = self.place.spec
         launch = self.place.launch()
         self._note()
@@ -216,12 +192,8 @@ class _Execution:
             "program_version": self.place.program_version[:100],
             "program_before": self.place.program_before[:100],
         }
-        patiently(lambda: self._progress(**facts))  # before anything is started: see `returning`
-        wish = self.wish()
-        if wish == "taken":
-            raise _LeaseLost
-        if wish in ("cancelled", "shutdown", "lost"):
-            raise _Stopped(wish)
+        patiently(lambda: self.follower.progress(**facts))  # before anything is started: see `returning`
+        self._heed()
         self.place.transcript.begin_process()
         process = start(self.place.folder, launch, cwd=spec.workspace, limits=self.place.limits)
         begun = {
@@ -230,14 +202,31 @@ class _Execution:
             "boot_id": process.boot_id,
             "started_at": self.clock(),
         }
-        patiently(lambda: self._progress(**begun))
+        patiently(lambda: self.follower.progress(**begun))
+
+    def _prepare(self) -> None:
+        """A fetch may take minutes: whoever wants the end of the session does not wait for it."""
+        try:
+            with as_long_as(lambda: self.wish() in ("", "detach")):
+                self.place.prepare()
+        except Unwanted:
+            self._heed()
+            raise
+
+    def _heed(self) -> None:
+        """Nothing is started that somebody wants the end of. Raises LeaseLost, _Stopped."""
+        wish = self.wish()
+        if wish == "taken":
+            raise LeaseLost
+        if wish not in ("", "detach"):
+            raise _Stopped(wish)
 
     def go_on(self) -> None:
         """Find the places of a session that another worker began."""
         written = patiently(lambda: self.session.events.aggregate(seq=Max("seq"))["seq"])
         self.place.reopen(written=written or 0)
         self.place.transcript.begin_process()
-        self._told_answer = True  # an answer from before says nothing of the service as it is now
+        self.follower.adopt()
 
     def _note(self) -> None:
         """Rota's own words of the preparation or the end."""
@@ -257,136 +246,12 @@ class _Execution:
         facts = facts_for_report(self.session, self.runner, seconds)
         self.place.transcript.add([Event(kind="note", at_ms=now_ms, text=f"Prepared: {parts}.", data=facts)])
 
-    # --- follow
-
-    def _follow(self, folder: Path, read: Callable[[Line], list[Event]]) -> Ending | None:
-        """Read what it prints until it ended. None: the worker leaves, and the shim keeps the session."""
-        offset, asked, write_at = 0, False, 0.0
-        while True:
-            ending = ending_or_died(folder)
-            lines, offset = read_lines(folder, offset, max_bytes=_READ_AT_ONCE)
-            for line in self._worth_reading(lines):
-                # Without secrets from the start: what is cut or rewritten later would not be known for one.
-                self._take_in(read(replace(line, data=self.place.redactor.line(line.data))))
-            if ending and not lines:
-                self._tally(self.place.transcript.flush())
-                return ending
-            wish = self.wish()
-            if wish == "detach":
-                self._write()
-                return None
-            if wish == "taken":
-                raise _LeaseLost
-            reason = wish or self._overrun()
-            if reason and not asked:
-                asked = True
-                self._is_lost = reason == "lost"
-                request_stop(folder, "shutdown" if reason == "lost" else reason)
-            if time.monotonic() >= write_at and self._write():
-                write_at = time.monotonic() + _WRITE_EVERY
-            if self._parking:
-                self._parking.look(time.monotonic())
-            if not lines:
-                await_end(folder, _LOOK_EVERY)
-
-    def _worth_reading(self, lines: Sequence[Line]) -> Iterator[Line]:
-        """All of them; of a flood of plain lines, which nobody is shown any more, the last ones.
-
-        A worker has other sessions to follow. What is passed over counts as the one event that it would have been, so
-        that whoever takes over gives the same numbers.
-        """
-        last, passed = len(lines) - _LAST_LINES, 0
-        for place, line in enumerate(lines):
-            if place < last and self.place.transcript.is_full and self._is_plain(line):
-                passed += 1
-                continue
-            if passed:
-                self._tally(self.place.transcript.pass_over(passed))
-                passed = 0
-            yield line
-
-    def _is_plain(self, line: Line) -> bool:
-        return line.stream != "shim" and not line.data.lstrip().startswith(b"{")
-
-    def _overrun(self) -> Literal["", "budget"]:
-        """The agent's own cap on money did not hold. While no worker follows, that and the shim's limits have to do."""
-        tally = self.place.tally
-        is_over = tally.result is None and is_over_budget(tally, self.place.spec.options)
-        return "budget" if is_over else ""
-
-    def _read_rest(self) -> None:
-        """What it printed and nobody read, for the verdict alone."""
-        offset, self.place.tally = 0, Tally()
-        while True:
-            lines, offset = read_lines(self.place.folder, offset, max_bytes=_READ_AT_ONCE)
-            if not lines:
-                return
-            for line in lines:
-                self._tally(self.runner.read(replace(line, data=self.place.redactor.line(line.data))))
-
-    def _take_in(self, events: list[Event]) -> None:
-        self._tally(self.place.transcript.add(events))
-
-    def _tally(self, events: list[Event]) -> None:
-        for event in events:
-            add_event(self.place.tally, event)
-
-    def _write(self) -> bool:
-        """What is new goes to the database; while that is away, it waits here. Returns whether there was something."""
-        rows = self.place.transcript.pending
-        if not rows:
-            return False
-        try:
-            with transaction.atomic():
-                # Some may be there already: a commit whose answer was lost with the connection.
-                _TAKEN_IN.unless_there(rows)
-                self._progress(**self._counters())
-                if self.session.credential:
-                    self._tell_quota()
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("Session %d: the database is away: %s", self.session.pk, error)
-            connection.close()
-        else:
-            self.place.transcript.written(len(rows))
-        return True
-
-    def _tell_quota(self) -> None:
-        """What others who wait for the same service are to know before this session ends."""
-        tally, credential = self.place.tally, self.session.credential
-        resets_at = tally.rate_limit_resets_at
-        if resets_at and resets_at != self._told_reset:
-            lifted_at = datetime.fromtimestamp(resets_at, UTC)
-            quota.hold_until(credential, lifted_at, model=tally.rate_limit_model, now=self.clock())
-            self._told_reset = resets_at
-        if tally.turns and not self._told_answer:
-            quota.answered(credential, now=self.clock())
-            self._told_answer = True
-
-    def _counters(self) -> dict[str, Any]:
-        tally = self.place.tally
-        cost, source = (0.0, "") if self.session.is_rehearsal else spent(tally)
-        return {
-            "activity": storable(self._clean(tally.activity), 200),
-            "model": tally.model[:100],
-            "program_version": (tally.program_version or self.place.program_version)[:100],
-            "turns": tally.turns,
-            "input_tokens": tally.input_tokens,
-            "output_tokens": tally.output_tokens,
-            "cached_tokens": tally.cached_tokens,
-            "cost_usd": round(cost, 6),
-            "cost_source": source,
-        }
-
-    def _progress(self, **fields: Any) -> None:
-        if not Session.objects.progress(self.session.pk, worker=self.worker, **fields):
-            raise _LeaseLost
-
     # --- end
 
     def _end(self, ending: Ending) -> str:
-        self._end_parking()
+        self.safe.end()
         result = self.runner.judge(ending, self.place.tally, self.place.spec)
-        if self._is_lost and ending.ended_by == "shutdown":
+        if self.follower.is_lost and ending.ended_by == "shutdown":
             result = self._without_lease(result)
         if ending.ended_by == "shim_died":
             kill(self.place.folder)  # what it held may run still, and write
@@ -403,11 +268,11 @@ class _Execution:
         interrupted = goes_on(self.session.run.snapshot, result.reason)
         if (interrupted or result.outcome == "succeeded") and not self.place.leaked:
             patiently(lambda: self.place.share_conversation(interrupted=interrupted, now=self.clock()))
-        if self.place.parks:
+        if self.safe.is_wanted:
             patiently(lambda: self._share_work(interrupted, result, str(facts.get("branch", ""))))
         self._note()
-        with suppress(_LeaseLost):  # declared lost meanwhile: it is told what it reported, and not believed
-            self._write()
+        with suppress(LeaseLost):  # declared lost meanwhile: it is told what it reported, and not believed
+            self.follower.write()
         if self.place.leaked and result.outcome in ("succeeded", "failed"):
             result = replace(result, outcome="failed", reason=Reason.SECRET_LEAKED)
         return self._finish(result, clear=True, exit_code=ending.exit_code, **facts)
@@ -416,10 +281,10 @@ class _Execution:
         """For whoever goes on with it, or with nothing of it. What can't be shared is on this machine still."""
         if not interrupted or self.place.leaked:
             shared = result.outcome == "succeeded" and not self.place.leaked and self.place.resumes
-            self.place.forget_parked(shared=shared)
+            self.safe.forget(conversation=not shared)
             return
         try:
-            self.place.share_work(branch=branch, now=self.clock())
+            self.safe.share(branch=branch)
         except (RunnerError, OSError):
             self._log_fault("its work is on this machine alone", action="unparked")
 
@@ -433,12 +298,12 @@ class _Execution:
         for number, command in enumerate(self.place.checks, start=1):
             folder = self.place.start_check(number, command)
             self._note()
-            ending = self._follow(folder, read_check)
+            ending = self.follower.follow(folder, read_check)
             if ending is None:
                 return None
             if finding := check_finding(ending, command, last=self.place.tally.activity):
                 outcome, reason, message = finding
-                if self._is_lost and reason == Reason.SHUTDOWN:
+                if self.follower.is_lost and reason == Reason.SHUTDOWN:
                     return self._without_lease(result)
                 return replace(result, outcome=outcome, reason=reason, message=f"{message} {result.message}".strip())
         return result
@@ -453,7 +318,7 @@ class _Execution:
         ended = ending_or_died(self.place.folder)
         result = _result("failed", Reason.WORKER_DIED, "It was still at work when its worker heard of that.")
         if ended:
-            self._read_rest()
+            self.follower.read_rest(self.runner)
             result = self.runner.judge(ended, self.place.tally, self.place.spec)
         if self._kept() is not None:
             self._clear()
@@ -465,6 +330,7 @@ class _Execution:
 
     def _kept(self) -> Mapping[str, Any] | None:
         """What is kept of what was ended. None where it can't be: it stays for the sweep, whatever the fault."""
+        self.safe.close()
         try:
             kill(self.place.folder)
             end_checks(self.place.folder)

@@ -27,6 +27,7 @@ from schedules.models.validation import schedule_problems
 from schedules.models.write_back import write_back
 from schedules.new_runs import Place, new_run, new_session, open_runs, refusal
 from schedules.occasions import Missed, Occasions, occasions
+from schedules.rendering import durations
 from schedules.steering import cancel_run
 from schedules.timetable import TimetableError
 
@@ -300,7 +301,7 @@ def _add_due(
 def _write(writing: _Writing, now: datetime) -> None:
     """In the caller's transaction, in which it holds the schedules."""
     for run_id in writing.cancelled:
-        cancel_run(run_id, by="overlap policy", now=now)
+        cancel_run(run_id, by="the overlap policy, for a newer run", now=now)
     Run.objects.bulk_create(writing.runs)
     Session.objects.bulk_create(writing.sessions)
     broken = [schedule for schedule in writing.moved if schedule.status == Schedule.Status.BROKEN]
@@ -361,7 +362,8 @@ def _breakage(schedule: Schedule, problem: str) -> Cause:
 
 def _missed(schedule: Schedule, missed: Missed) -> Cause:
     times = "A due time" if missed.count == 1 else f"{missed.count} due times"
-    message = f"{times} of {schedule} came later than its catch-up window of {schedule.catch_up} allows."
+    window = durations.write(schedule.catch_up)
+    message = f"{times} of {schedule} came later than its catch-up window of {window} allows."
     return Cause(Incident.Kind.MISSED, schedule.name, message, schedule, missed.count)
 
 

@@ -59,14 +59,14 @@ def candidates(sessions: QuerySet[Session]) -> list[Candidate]:
     return [Candidate(*row) for row in sessions.values_list(*FIELDS)]
 
 
-_IN_FLIGHT = Select(lambda: Session.objects.in_flight().values_list(*FIELDS))
+_IN_FLIGHT = Select(lambda: Session.objects.in_flight().values_list("worker", *FIELDS))
 _WORKERS = Select(  # each with its slots, and with what there is to be read besides
     lambda: (
         WorkerHeartbeat.objects.heard_of_since(given("since", DateTimeField()))
-        .takers()
+        .filter(kind=WorkerHeartbeat.Kind.SESSIONS)
         .order_by()
         .values_list(
-            "concurrency",
+            *("pk", "concurrency", "holds_back"),
             Exists(Pool.objects.all()),
             Exists(Hold.objects.exclude(until=None)),
             Exists(Budget.objects.all()),
@@ -112,12 +112,15 @@ class Places:
     @classmethod
     def read(cls, *, now: datetime, when_full: bool = False) -> Places:
         """Two queries where no place is free, unless `when_full`; else up to seven, however many sessions wait."""
-        in_flight = [Candidate(*row) for row in _IN_FLIGHT.all()]
+        rows = _IN_FLIGHT.all()
         workers = _WORKERS.all(since=now - settings.ROTA_LEASE)
-        slots = sum(concurrency for concurrency, *_ in workers)
-        places = cls(now=now, slots=slots, free=min(slots, settings.ROTA_MAX_SESSIONS) - len(in_flight))
+        slots = sum(concurrency for _, concurrency, held, *_ in workers if not held)
+        holding_back = {pk for pk, _, held, *_ in workers if held}
+        engaged = sum(worker not in holding_back for worker, *_ in rows)  # they see through what they have
+        places = cls(now=now, slots=slots, free=min(slots - engaged, settings.ROTA_MAX_SESSIONS - len(rows)))
         if places.free > 0 or when_full:
-            places._read_limits(in_flight, *workers[0][1:] if workers else (True, True, True))
+            in_flight = [Candidate(*row) for _, *row in rows]
+            places._read_limits(in_flight, *workers[0][3:] if workers else (True, True, True))
         return places
 
     def _read_limits(self, in_flight: Collection[Candidate], has_pools: bool, is_held: bool, has_budgets: bool) -> None:
@@ -207,6 +210,8 @@ class Places:
     def _full_pool(self, wanted: Candidate) -> Obstacle | None:
         for pool in self._pools_of(wanted):
             taken = self.taken[pool.pk]
+            if not pool.places:
+                return Obstacle("pool", f"pool {pool.name} is shut")
             if taken + wanted.weight > pool.places:
                 self._refusing.add(pool.pk)
                 needs = f", it needs {wanted.weight}" if wanted.weight > 1 else ""

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from django.db.models import Exists, OuterRef, Q
 
+from schedules import agents
 from schedules.models import Pool, Schedule, Session
 
 _Named = Schedule.pools.through
@@ -54,6 +55,24 @@ def pools_of(
             or (pool.model and not is_rehearsal and is_of(pool.model, model))
         ):
             yield pool
+
+
+def of_schedule(schedule: Schedule, *, named: Collection[Pool]) -> list[Pool]:
+    """All that its sessions are in, but for rehearsals: those that it names, and those of its provider and model."""
+    others = Pool.objects.exclude(provider="", model="").exclude(pk__in=[pool.pk for pool in named])
+    return [*named, *(pool for pool in others if _is_in(schedule, pool))]
+
+
+def too_wide_for(pool: Pool) -> list[str]:
+    """The names of the schedules of its provider or model whose sessions it could never hold. None where it is shut."""
+    wide = Schedule.objects.filter(weight__gt=pool.places).order_by("name") if pool.places else ()
+    return [schedule.name for schedule in wide if _is_in(schedule, pool)]
+
+
+def _is_in(schedule: Schedule, pool: Pool) -> bool:
+    """Whether or not it names it."""
+    credential = agents.credential_of(schedule.runner, secrets=schedule.secrets)
+    return any(pools_of([pool], named=(), credential=credential, model=schedule.model, is_rehearsal=False))
 
 
 def members(pool: Pool) -> Q:

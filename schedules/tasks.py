@@ -79,8 +79,13 @@ def _consume(consumer: Any, *, on: bool) -> None:
 
 @worker_shutting_down.connect
 def _leave(**_: Any) -> None:
+    leave(drain=settings.ROTA_DRAIN)
+
+
+def leave(*, drain: bool) -> None:
+    """The worker of this process claims nothing more, and lets go of its sessions unless it is to `drain`."""
     for worker in _here:
-        worker.leave(end_sessions=settings.ROTA_END_SESSIONS_ON_EXIT, drain=settings.ROTA_DRAIN)
+        worker.leave(end_sessions=settings.ROTA_END_SESSIONS_ON_EXIT, drain=drain)
 
 
 @worker_shutdown.connect

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Concat
 
@@ -82,7 +83,8 @@ def open_incidents(*, limit: int = 100) -> list[Incident]:
 
 def _beat(now: datetime) -> bool:
     beats = WorkerHeartbeat.objects.filter(kind=WorkerHeartbeat.Kind.BEAT)
-    if beats.alive(now=now, silent_after=BEAT_SILENT_AFTER).exists():
+    # One that was told to end counts for as long: it is about to be started again.
+    if beats.filter(last_seen_at__gt=now - BEAT_SILENT_AFTER).exists():
         Incident.objects.recover(_Kind.BEAT_SILENT, now=now)
         return False
     seen_at = beats.order_by("-last_seen_at").values_list("last_seen_at", flat=True).first()
@@ -147,11 +149,15 @@ def _unplanned_once(now: datetime) -> None:
         at__gt=now - min(_LONGEST_CATCH_UP, kept),
         fired_count=0,
     )
-    for schedule in rows.order_by("at")[:_PLANNED_AT_ONCE]:
-        schedule.go_on_at(schedule.at)
-        planned = {name: getattr(schedule, name) for name in Schedule.PLAN_FIELDS}
-        if rows.filter(pk=schedule.pk, at=schedule.at).update(**planned):
-            logger.warning("%s was not planned: it is now", schedule, extra={"action": "planned_anew"})
+    for pk in list(rows.order_by("at").values_list("pk", flat=True)[:_PLANNED_AT_ONCE]):
+        with transaction.atomic():
+            schedule = rows.select_for_update(of=("self",)).filter(pk=pk).first()
+            if schedule is None:
+                continue
+            schedule.go_on_at(schedule.at)
+            # Its time, too: SQLite keeps it as a person spelt it, and then it equals none of ours.
+            schedule.save(update_fields=("at", *Schedule.PLAN_FIELDS))
+        logger.warning("%s was not planned: it is now", schedule, extra={"action": "planned_anew"})
 
 
 # --- Outcomes ---------------------------------------------------------------------------------------------------------
@@ -276,7 +282,9 @@ def _no_worker(waits: timedelta, queued: SessionQuerySet, now: datetime) -> None
         return
     held = sessions_workers.values_list("holds_back", flat=True).first()
     why = f"every worker holds back. {held}" if held else "no worker that runs sessions is alive. Start one."
-    _alarm(_Kind.NO_WORKER, message=f"{queued.count()} sessions wait: {why}", now=now)
+    count = queued.count()
+    wait = "1 session waits" if count == 1 else f"{count} sessions wait"
+    _alarm(_Kind.NO_WORKER, message=f"{wait}: {why}", now=now)
 
 
 def _disks(now: datetime) -> None:

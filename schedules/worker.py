@@ -23,9 +23,9 @@ from django.utils import timezone
 from runners import ProcessIdentity, is_alive, request_stop
 from schedules import execution
 from schedules.agents import Programs, find_programs, tell_programs
-from schedules.execution import Wish
 from schedules.fencing import Fence
 from schedules.folders import session_folder
+from schedules.following import Wish
 from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.presence import Presence, keep_connection
 from schedules.room import shortage
@@ -40,6 +40,7 @@ _SWEEP_EVERY = 60.0  # seconds
 _SWEEP_ALL_EVERY = 3600.0  # seconds: otherwise what was seen to be in order is not looked at again
 _UPKEEP_EVERY = 10.0  # seconds
 _ROOM_FOR = 0.5  # seconds: so long is a disk that had room not looked at again
+_LEAVING = "It was told to end, and takes no more."
 _FULL_AGAIN_AFTER = timedelta(minutes=10)  # the alarm of a disk that stays full is counted again
 
 
@@ -202,6 +203,8 @@ class Worker:
             self._attend(session_id, is_to_end=asked_at is not None, now=now)
         self._give_away(self._heard - found.keys())
         self._heard = set(found)
+        if not self._claims:
+            self._tell_that_it_leaves()
 
     def _renew(self, now: datetime) -> None:
         """And what is to be seen to as often."""
@@ -211,9 +214,15 @@ class Worker:
         if self._presence.renewed_at == before:
             return
         self._fence.renew(began)
-        if self._runs_sessions:
+        if self._runs_sessions and self._claims:
             self._mind_room(now)
             self._take_over()
+
+    def _tell_that_it_leaves(self) -> None:
+        """It may see its sessions through for hours: nothing more is for it, and people are to know."""
+        if self.row.holds_back != _LEAVING:
+            WorkerHeartbeat.objects.filter(pk=self.row.pk).update(holds_back=_LEAVING)
+            self.row.holds_back = _LEAVING
 
     def _attend(self, session_id: int, *, is_to_end: bool, now: datetime) -> None:
         """What this worker claimed it has in hand until it is over: else a fault has left it behind."""

@@ -21,6 +21,7 @@ from runners.workspaces.kept import Bounds, Dropped, Kept, KeptCheckout
 from runners.workspaces.parking import bundle, bundle_branch, unbundle
 from runners.workspaces.reaping import Reaped, reap, waiting
 from runners.workspaces.start_point import StartPoint, find_start
+from runners.workspaces.wanted import as_long_as
 
 __all__ = [
     "Archive",
@@ -35,6 +36,7 @@ __all__ = [
     "StartPoint",
     "Workspace",
     "archive",
+    "as_long_as",
     "bundle",
     "bundle_branch",
     "check_branch",

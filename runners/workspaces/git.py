@@ -19,6 +19,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from runners.base import DiskFull, ProgramMissing, WorkspaceError
+from runners.workspaces.wanted import ASK_EVERY, check_wanted
 
 # What could run or write as a configuration pleases. Given on the command line: nothing overrides that.
 _SETTINGS = (
@@ -110,12 +112,12 @@ def git(
 
     `at` None: for a command that needs no repository. `action` begins the sentence of an error ("Fetching acme").
     `held` is a file descriptor that the command keeps open: with it a lock outlives a worker that is killed while the
-    command still writes. `success`: exit codes that are no failure. Raises GitFailed, TookTooLong, DiskFull, and
-    ProgramMissing where there is no git.
+    command still writes. `success`: exit codes that are no failure. Raises GitFailed, TookTooLong, DiskFull,
+    Unwanted, and ProgramMissing where there is no git.
     """
     process = _start(arguments, at=at, timeout=timeout, stdout=stdout, forge=forge, held=held)
     try:
-        out, err = process.communicate(stdin, timeout=timeout.total_seconds())
+        out, err = _communicate(process, stdin, action=action, timeout=timeout)
     except subprocess.TimeoutExpired:
         _end(process)
         raise TookTooLong(f"{action}: git took longer than {_duration(timeout)}.") from None
@@ -230,6 +232,23 @@ def _start(
     if not forge:
         _bound_memory(process.pid)
     return process
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: bytes, *, action: str, timeout: timedelta
+) -> tuple[bytes | None, bytes]:
+    """Until it has ended, and as long as somebody wants that. Raises TimeoutExpired, Unwanted."""
+    if stdin:  # Python can't interrupt that and go on; nor is it what takes long
+        return process.communicate(stdin, timeout=timeout.total_seconds())
+    until = time.monotonic() + timeout.total_seconds()
+    while True:
+        left = until - time.monotonic()
+        try:
+            return process.communicate(timeout=max(0.0, min(left, ASK_EVERY)))
+        except subprocess.TimeoutExpired:
+            if left <= ASK_EVERY:
+                raise
+        check_wanted(action)
 
 
 def _bound_memory(pid: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from runners.base import WorkspaceError
 from runners.processes import boot_id
+from runners.workspaces.wanted import check_wanted
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1  # seconds between two tries
 
@@ -63,7 +64,7 @@ class Lock:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: timedelta) -> Iterator[Lock]:
-    """Hold the lock at `path`. Raises Busy when it is not free within `wait`."""
+    """Hold the lock at `path`. Raises Busy when it is not free within `wait`, and Unwanted."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _acquire(descriptor, path, wait=wait)
@@ -87,6 +88,7 @@ def _acquire(descriptor: int, path: Path, *, wait: timedelta) -> None:
                 raise Busy(
                     f"The repository cache {path.stem} has been in use by others for {wait.total_seconds():g} s."
                 ) from None
+            check_wanted(f"Waiting for the repository cache {path.stem}")
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
         else:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.contrib import messages
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 
 from schedules import steering
 from schedules.admin.unfolded import ModelAdmin
 from schedules.models import Run, Schedule, Session, SessionEvent
 
+logger = logging.getLogger(__name__)
+
 _BATCH = 200
 _MOST_NAMED = 5
+
+
+class NotDeleted(Exception):
+    """A schedule stays. The message is for people: why, and what to do."""
 
 
 class ForgettingAdmin(ModelAdmin[Schedule]):
@@ -23,8 +33,25 @@ class ForgettingAdmin(ModelAdmin[Schedule]):
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """Not in one transaction, as Django does it: that would hold the database for as long as it takes."""
-        response: HttpResponse = self._delete_view(request, object_id, extra_context)
+        try:
+            response: HttpResponse = self._delete_view(request, object_id, extra_context)
+        except NotDeleted as why:
+            return self._kept(request, why)
         return response
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Schedule], *args: Any, **options: Any) -> Any:
+        """A selection is deleted here: those before one that stays are gone."""
+        try:
+            return super().response_action(request, queryset, *args, **options)
+        except NotDeleted as why:
+            return self._kept(request, why)
+
+    def _kept(self, request: HttpRequest, why: NotDeleted) -> HttpResponse:
+        self.message_user(request, str(why), messages.ERROR)
+        return redirect(request.get_full_path())
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Not before it is done, as Django does it: a schedule may stay."""
 
     def get_deleted_objects(
         self, objs: Iterable[Schedule] | QuerySet[Schedule], request: HttpRequest
@@ -46,7 +73,17 @@ class ForgettingAdmin(ModelAdmin[Schedule]):
         return lines, counts, set() if may else {"schedule"}, kept
 
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
-        forget(obj, by=request.user.get_username(), now=timezone.now())
+        """Raises NotDeleted."""
+        try:
+            forget(obj, by=request.user.get_username(), now=timezone.now())
+        except (OperationalError, IntegrityError) as error:  # somebody else wrote at the same time
+            logger.warning("%s could not be deleted", obj, exc_info=True, extra={"action": "not_deleted"})
+            raise NotDeleted(
+                f"{obj} is still there: the database was busy with something else. It may be disabled by now, and a "
+                "part of its history gone. Delete it again, or resume it."
+            ) from error
+        deleted: Any = [obj]
+        super().log_deletions(request, deleted)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         for schedule in queryset:
@@ -54,8 +91,16 @@ class ForgettingAdmin(ModelAdmin[Schedule]):
 
 
 def forget(schedule: Schedule, *, by: str, now: datetime) -> None:
-    """Delete a schedule and all that ran of it. It is disabled first, so that nothing new begins meanwhile."""
+    """Delete a schedule and all that ran of it. It is disabled first, so that nothing new begins meanwhile.
+
+    Raises NotDeleted where something of it began just before that.
+    """
     steering.disable([schedule], by=by, reason="Is being deleted.", now=now)
+    if running := Run.objects.open().filter(schedule=schedule).first():
+        raise NotDeleted(
+            f"{schedule} is still there, and disabled: run {running.pk} of it began just now. Cancel that and delete "
+            "it again, or resume it."
+        )
     sessions = Session.objects.filter(schedule=schedule).order_by("pk")
     while ids := list(sessions.values_list("pk", flat=True)[:_BATCH]):
         SessionEvent.objects.filter(session__in=ids).delete()
@@ -63,4 +108,7 @@ def forget(schedule: Schedule, *, by: str, now: datetime) -> None:
     runs = Run.objects.filter(schedule=schedule).order_by("pk")
     while ids := list(runs.values_list("pk", flat=True)[:_BATCH]):
         Run.objects.filter(pk__in=ids).only("pk").delete()
-    schedule.delete()
+    with transaction.atomic():
+        itself = Schedule.objects.filter(pk=schedule.pk)
+        itself.hold()  # before its freeze windows, as whoever edits these does: else the two would wait for each other
+        itself.delete()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
@@ -29,12 +29,32 @@ from schedules.agents import providers
 from schedules.budgets import Account
 from schedules.models import Budget, Hold, Pool, Spending
 from schedules.places import Places
-from schedules.rendering.display import NOTHING, instant, money, pill
+from schedules.pools import too_wide_for
+from schedules.rendering.display import NOTHING, counted, instant, money, pill
 from schedules.tasks import dispatch
 
 LIFT = "schedules.change_hold"
 """The permission to lift a hold."""
 _NEARLY_SPENT = 80  # per cent of a budget
+_MOST_NAMED = 5
+
+_Limit = TypeVar("_Limit", bound=Model)
+
+
+class LimitAdmin(ModelAdmin[_Limit]):
+    """A limit of people's making. What waited for one that is changed or deleted starts at once."""
+
+    def save_model(self, request: HttpRequest, obj: _Limit, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        transaction.on_commit(dispatch)
+
+    def delete_model(self, request: HttpRequest, obj: _Limit) -> None:
+        super().delete_model(request, obj)
+        transaction.on_commit(dispatch)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[_Limit]) -> None:
+        super().delete_queryset(request, queryset)
+        transaction.on_commit(dispatch)
 
 
 def meter(
@@ -73,6 +93,11 @@ class PoolForm(ModelForm[Pool]):
         model = Pool
         fields = ("name", "description", "places", "provider", "model")
 
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # Django's own hook, that the stubs leave out
+        if not self.errors and (names := too_wide_for(self.instance)):
+            self.add_error("places", f"A session of {', '.join(names[:_MOST_NAMED])} takes more places than that.")
+
 
 class PoolList(ChangeList):
     """The page of pools, each with the places of it that are `taken`."""
@@ -85,7 +110,7 @@ class PoolList(ChangeList):
 
 
 @admin.register(Pool)
-class PoolAdmin(ModelAdmin[Pool]):
+class PoolAdmin(LimitAdmin[Pool]):
     form = PoolForm
     list_display = ("name", "usage", "of_whom", "used", "about")
     search_fields = ("name", "description")
@@ -99,9 +124,13 @@ class PoolAdmin(ModelAdmin[Pool]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pool]:
         return super().get_queryset(request).annotate(schedule_count=Count("schedules"))
 
-    def save_model(self, request: HttpRequest, obj: Pool, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        transaction.on_commit(dispatch)
+    def get_deleted_objects(
+        self, objs: Sequence[Pool] | QuerySet[Pool], request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Whom they held back, where Django would list rows of a table that nobody knows."""
+        _, _, forbidden, kept = super().get_deleted_objects(objs, request)
+        pools = list(objs)
+        return [f"{pool}, the limit of {_in(pool)}" for pool in pools], {"pools": len(pools)}, forbidden, kept
 
     @display(description="Places")
     def usage(self, pool: Pool) -> SafeString:
@@ -122,6 +151,16 @@ class PoolAdmin(ModelAdmin[Pool]):
         return pool.description.partition("\n")[0] or NOTHING
 
 
+def _in(pool: Pool) -> str:
+    """Whose sessions are in it."""
+    names = list(pool.schedules.order_by("name").values_list("name", flat=True))
+    shown, more = ", ".join(names[:_MOST_NAMED]), len(names) - _MOST_NAMED
+    others = f" and {counted(more, 'other')}" if more > 0 else ""
+    of_schedules = f"{counted(len(names), 'schedule')}: {shown}{others}" if names else ""
+    of_all = f"every session of {of}" if (of := pool.provider or pool.model) else ""
+    return ", and of ".join(filter(None, (of_all, of_schedules))) or "no schedule"
+
+
 # --- Budgets ------------------------------------------------------------------------------------
 
 
@@ -137,7 +176,7 @@ class BudgetList(ChangeList):
 
 
 @admin.register(Budget)
-class BudgetAdmin(ModelAdmin[Budget]):
+class BudgetAdmin(LimitAdmin[Budget]):
     fieldsets = (
         (
             None,
@@ -159,10 +198,6 @@ class BudgetAdmin(ModelAdmin[Budget]):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BudgetList
-
-    def save_model(self, request: HttpRequest, obj: Budget, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        transaction.on_commit(dispatch)
 
     @display(description="Of")
     def whose(self, budget: Budget) -> SafeString | str:

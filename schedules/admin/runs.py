@@ -28,7 +28,7 @@ from schedules.admin.unfolded import ChangeList
 from schedules.admin.waits import RunList, told
 from schedules.agents import rehearsed
 from schedules.models import Run, Session
-from schedules.rendering.display import NOTHING, cost, instant, pill, reason_words, took
+from schedules.rendering.display import NOTHING, cost, counted, instant, pill, reason_words, took
 from schedules.rendering.strip import run_url
 from schedules.rendering.visible import shorten, visible
 from schedules.tasks import dispatch
@@ -123,8 +123,12 @@ class RunAdmin(RecordAdmin[Run]):
         return format_html('{}<span class="rota-below">{}</span>', run.get_trigger_display(), run.triggered_by)
 
     @display(description="For")
-    def nominal(self, run: Run) -> SafeString | str:
-        return instant(run.scheduled_for, timezone.now())
+    def nominal(self, run: Run) -> SafeString:
+        """Of a row that stands for many the first one, and how many."""
+        many = counted(run.missed_count, "due time") if run.missed_count > 1 else ""
+        return format_html(
+            '{}<span class="rota-below rota-nowrap">{}</span>', instant(run.scheduled_for, timezone.now()), many
+        )
 
     @display(description="Took")
     def lasted(self, run: Run) -> str:

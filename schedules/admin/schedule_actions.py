@@ -34,7 +34,7 @@ from schedules.admin.ids import row_id
 from schedules.admin.unfolded import action
 from schedules.agents import rehearsed
 from schedules.models import Repository, Run, Schedule
-from schedules.rendering.display import counted, utc, when, zoned
+from schedules.rendering.display import counted, no_further, utc, when, zoned
 from schedules.rendering.strip import run_url
 from schedules.tasks import dispatch
 from schedules.timetable import TimetableError
@@ -248,10 +248,13 @@ def preview(request: HttpRequest, model_admin: admin.ModelAdmin[Schedule]) -> Js
     """The next times of a cron line and a zone that somebody is typing, as JSON.
 
     `times`: `at` (UTC), `zoned` (in the schedule's zone, with its offset). `problem`: field and sentence, or null.
+    `schedule` in the query: whose, for what it ran already counts.
     """
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
+    fired = Schedule.objects.filter(pk=_number(request, "schedule") or 0).values_list("fired_count", flat=True).first()
     schedule = Schedule(
+        fired_count=fired or 0,
         cron=request.GET.get("cron", "").strip(),
         time_zone=request.GET.get("time_zone", "").strip(),
         at=_instant(request, "at"),
@@ -268,6 +271,8 @@ def preview(request: HttpRequest, model_admin: admin.ModelAdmin[Schedule]) -> Js
     except TimetableError as error:
         problem = {"field": error.field, "message": str(error)}
         return JsonResponse({"words": "", "times": [], "problem": problem})
+    if not times and (why := no_further(schedule)):
+        words = f"{words}: {why}"
     listed = [{"at": at.isoformat(), "utc": utc(at), "zoned": zoned(at, schedule.time_zone)} for at in times]
     return JsonResponse({"words": words, "times": listed, "problem": None})
 

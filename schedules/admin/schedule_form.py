@@ -29,6 +29,7 @@ from schedules.admin.fields import (
 from schedules.admin.unfolded import ModelForm
 from schedules.models import Schedule, known_secrets
 from schedules.models.command import Target
+from schedules.pools import of_schedule
 
 _EQUIPMENT = ("setting_sources", "plugins", "mcp_servers")
 
@@ -319,7 +320,7 @@ class ScheduleForm(ModelForm[Schedule]):
                 self.add_error(None, error)
         for name, check in (
             ("repositories", self.instance.check_repositories),
-            ("pools", self.instance.check_pools),
+            ("pools", lambda named: self.instance.check_pools(of_schedule(self.instance, named=named))),
         ):
             if name not in self.cleaned_data:
                 continue

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.decorators import display
 
 from schedules import halts
@@ -31,7 +32,17 @@ from schedules.admin.unfolded import ChangeList
 from schedules.agents import rehearsed
 from schedules.editing import save_edited
 from schedules.models import Run, Schedule
-from schedules.rendering.display import NOTHING, instant, pill, reason_words, utc, when, zoned
+from schedules.rendering.display import (
+    NOTHING,
+    held_back,
+    instant,
+    no_further,
+    pill,
+    reason_words,
+    utc,
+    when,
+    zoned,
+)
 from schedules.rendering.strip import run_url, strip
 from schedules.timetable import TimetableError
 
@@ -124,7 +135,7 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
         before = Schedule.objects.values_list("next_run_at", flat=True).get(pk=obj.pk)
         save_edited(obj, changed, by=request.user.get_username(), now=now)
         if obj.next_run_at != before:
-            self.message_user(request, _moved(obj, before))
+            self.message_user(request, _moved(obj, before, now))
 
     def _tell_emptied(self, request: HttpRequest, form: ScheduleForm) -> None:
         if form.emptied:
@@ -207,13 +218,15 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
     @display(description="Next run", ordering="next_run_at")
     def next_run(self, schedule: Schedule) -> SafeString | str:
         if schedule.next_run_at is None:
-            return NOTHING
+            return format_html('{}<span class="rota-below">{}</span>', NOTHING, capfirst(no_further(schedule)))
         return format_html(
-            '<span class="rota-nowrap">{} {}</span><span class="rota-below rota-nowrap" title="{}">{}</span>',
+            '<span class="rota-nowrap">{} {}</span><span class="rota-below rota-nowrap" title="{}">{}</span>'
+            '<span class="rota-below rota-nowrap">{}</span>',
             instant(schedule.next_run_at, _seen_at(schedule)),
             _late(schedule),
             utc(schedule.next_run_at),
             zoned(schedule.next_run_at, schedule.time_zone, year=False),
+            held_back(schedule),
         )
 
     @display(description="Last 20 runs")
@@ -242,7 +255,7 @@ class ScheduleAdmin(ScheduleActions, ForgettingAdmin):
         context = {
             "words": when(schedule) if schedule.pk else "",
             "times": [(at, zoned(at, schedule.time_zone)) for at in times],
-            "url": reverse("admin:schedules_schedule_preview"),
+            "url": f"{reverse('admin:schedules_schedule_preview')}?schedule={schedule.pk or ''}&",
         }
         return render_to_string("admin/schedules/schedule/preview.html", context)
 
@@ -273,11 +286,15 @@ def _late(schedule: Schedule) -> SafeString | str:
     return pill("late", title="Beat has not fired it. Is beat running?") if late else ""
 
 
-def _moved(schedule: Schedule, before: datetime | None) -> str:
+def _moved(schedule: Schedule, before: datetime | None, now: datetime) -> str:
     """Nobody should have to wonder where a due time went that an edit took away."""
     now_at = f"next {zoned(schedule.next_run_at, schedule.time_zone)}" if schedule.next_run_at else "not again"
-    then = f", and no longer {zoned(before, schedule.time_zone)}" if before else ""
-    return f"It runs {now_at}{then}."
+    then = zoned(before, schedule.time_zone) if before else ""
+    due = before is not None and before <= now
+    instead = f", and no longer {then}" if before and not due else ""
+    on_record = f" {then} was due by the old times, and is on record." if due else ""
+    why = no_further(schedule)
+    return f"It runs {now_at}{instead}{why and f': {why}'}.{on_record}"
 
 
 def _status_told(schedule: Schedule) -> str:

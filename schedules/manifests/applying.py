@@ -21,6 +21,7 @@ from schedules.editing import save_edited
 from schedules.manifests.manifest import Entry, Manifest, ManifestError, Problem
 from schedules.manifests.yaml_file import COMMAND_KEYS, SCHEDULE_KEYS
 from schedules.models import Command, Pool, Repository, Schedule
+from schedules.pools import of_schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ class _Applying:
             changed = _assign(schedule, values)
             schedule.full_clean()
             schedule.check_repositories(repositories)
-            schedule.check_pools(pools)
+            schedule.check_pools(of_schedule(schedule, named=pools))
             if is_new or "at" in changed:
                 schedule.check_at(self.now)
             links: dict[str, Collection[models.Model]] = {"repositories": repositories, "pools": pools}

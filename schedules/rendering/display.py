@@ -16,6 +16,8 @@ from schedules.rendering import durations
 from schedules.timetable import TimetableError
 
 NOTHING = "–"
+# Where a label says more than is so of every row: a cancel may be the overlap policy's, the later time be skipped.
+_WORDS: dict[str, str] = {Reason.CANCELLED: "cancelled", Reason.SUPERSEDED: "a later time was due by then"}
 
 
 def pill(status: str, *, label: str = "", title: str = "") -> SafeString:
@@ -33,7 +35,7 @@ def reason_words(code: str) -> str:
     """What a reason code means, for people; empty for `ok` and for none."""
     if not code or code == Reason.OK:
         return ""
-    return str(Reason(code).label) if code in Reason.values else code
+    return _WORDS.get(code) or (str(Reason(code).label) if code in Reason.values else code)
 
 
 def instant(at: datetime | None, now: datetime) -> SafeString | str:
@@ -105,6 +107,27 @@ def when(schedule: Schedule) -> str:
         return schedule.in_words()
     except TimetableError:
         return "Can't be read"
+
+
+def no_further(schedule: Schedule) -> str:
+    """Why nothing more is due of one that is on the rota, a clause; empty where there is, or it only runs by hand."""
+    if schedule.next_run_at or schedule.status != Schedule.Status.ACTIVE:
+        return ""
+    if schedule.runs_left == 0:
+        return f"it ran {schedule.fired_count} of {counted(schedule.max_runs or 0, 'time')}"
+    if schedule.at:
+        return "its one time has passed"
+    if schedule.cron and schedule.ends_at:
+        return f"no time is left before its end, {zoned(schedule.ends_at, schedule.time_zone)}"
+    return ""
+
+
+def held_back(schedule: Schedule) -> str:
+    """By how much its jitter is later than the next nominal time: `12m 30s later, by its jitter`. Empty for none."""
+    if schedule.next_run_at is None or schedule.due_at is None:
+        return ""
+    share = timedelta(seconds=round((schedule.due_at - schedule.next_run_at).total_seconds()))
+    return f"{durations.write(share)} later, by its jitter" if share > timedelta() else ""
 
 
 def pretty(value: Any) -> str:

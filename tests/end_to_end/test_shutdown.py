@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,12 +37,25 @@ def run_until(gate: Path, rota: House, count: int) -> list[int]:
     return sessions
 
 
-def test_sessions_outlive_the_restart_of_their_worker(rota: House) -> None:
+@pytest.mark.parametrize(
+    ("asked", "drains"),
+    [
+        ((signal.SIGTERM,), False),
+        pytest.param((signal.SIGQUIT,), False, marks=pytest.mark.slow),
+        pytest.param((signal.SIGINT, signal.SIGINT), True, marks=pytest.mark.slow),
+    ],
+    ids=["term", "quit", "ctrl-c twice"],
+)
+def test_sessions_outlive_the_restart_of_their_worker(
+    rota: House, asked: Sequence[signal.Signals], drains: bool
+) -> None:
     gate = rota.var / "gate"
-    before = rota.worker(concurrency=3)
+    before = rota.worker(concurrency=3, drain=drains)
     sessions = run_until(gate, rota, 3)
 
-    before.send_signal(signal.SIGTERM)
+    for number in asked:
+        before.send_signal(number)
+        time.sleep(0.5)
     before.wait(timeout=30)
     assert Session.objects.filter(pk__in=sessions, status="running").count() == 3
     waiting = trigger(rota.schedule("later"), now=timezone.now())[0].sessions.get()

@@ -97,7 +97,7 @@ class House:
         name = f"{kind}{self._numbers[kind]}"
         process = self.start(
             *_celery(harm),
-            *("worker", "--without-mingle", "--without-gossip", "--pool", "threads"),
+            *("worker", *_WORKER),
             *("--queues", kind, "--hostname", f"{name}@%h", "--concurrency", str(concurrency)),
             *(("--drain",) if drain else ()),
             log=name,
@@ -107,14 +107,24 @@ class House:
         until(rows.exists, within=_UP_WITHIN, what=f"{name} is ready: {self.said(name)}")
         return process
 
+    def start_all(self) -> None:
+        """Both workers and beat, over a database that is not the test's; nobody waits for them."""
+        for kind in ("sessions", "control"):
+            self.start(*_celery(""), "worker", *_WORKER, "--queues", kind, "--hostname", f"{kind}@%h", log=kind)
+        self.start(*_celery(""), "beat", log="beat")
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """As the kernel does when memory is short: no goodbye, and its children go on."""
         process.kill()
         process.wait(timeout=10)
 
     def said(self, log: str) -> str:
+        """The last of it."""
+        return self.log(log)[-3000:]
+
+    def log(self, log: str) -> str:
         file = self.var / f"{log}.log"
-        return file.read_text(errors="replace")[-3000:] if file.exists() else ""
+        return file.read_text(errors="replace") if file.exists() else ""
 
     # --- the broker
 
@@ -165,21 +175,29 @@ class House:
         lines = self.starts_file.read_text().split()
         return Counter(int(Path(line).name) for line in lines)
 
+    def alive(self) -> list[psutil.Process]:
+        """Processes of its sessions."""
+        return [
+            process
+            for process in psutil.process_iter(["environ"])
+            if str(self.var) in (process.info["environ"] or {}).get("ROTA_SESSION", "")
+        ]
+
     def close(self) -> None:
         for process in self._running:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 end(process)
         self.stop_broker()
-        for session in psutil.process_iter(["environ"]):
-            if str(self.var) in (session.info["environ"] or {}).get("ROTA_SESSION", ""):
-                session.kill()
+        for left in self.alive():
+            left.kill()
 
 
 def _celery(harm: str) -> tuple[str, ...]:
     return ("-m", *(("tests.faults.saboteur", harm) if harm else ("celery",)), "--app", "config", "--quiet")
 
 
+_WORKER = ("--without-mingle", "--without-gossip", "--pool", "threads")
 _LONGEST = Schedule._meta.get_field("timeout").get_default()
 
 
@@ -198,6 +216,11 @@ def house(**more: str) -> Iterator[House]:
 def all_ended(count: int) -> bool:
     """So many sessions, and all are over."""
     return Session.objects.count() == count and not Session.objects.open().exists()
+
+
+def every_session_once() -> Counter[int]:
+    """What `starts` is where nothing started twice, and nothing not at all."""
+    return Counter(Session.objects.values_list("pk", flat=True))
 
 
 def last_start() -> datetime:

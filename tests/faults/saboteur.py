@@ -35,6 +35,7 @@ def lock_out() -> None:
 
     def refused(execute: Callable[..., Any], sql: str, *given: Any) -> Any:
         if sql.startswith(_WRITES) and chance.random() < 0.1:
+            print("the database refuses to write", file=sys.stderr, flush=True)
             raise OperationalError("database is locked")
         return execute(sql, *given)
 

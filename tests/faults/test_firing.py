@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from schedules.models import Run, Schedule, Session
-from tests.faults.house import House, all_ended, bounded_part, house
+from tests.faults.house import House, all_ended, bounded_part, every_session_once, house
 from tests.processes import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
@@ -37,24 +36,31 @@ def test_four_who_fire_record_each_due_time_once_and_each_session_starts_once(ro
     rota.worker("sessions", concurrency=8)
     rota.worker("control")
 
-    span = str((minutes - 1) * 60 + 30)
+    (rota.var / "firing").mkdir()
+    span, together = str((minutes - 1) * 60 + 30), (str(rota.var / "firing"), "4")
     firing = [
-        rota.start("-m", "tests.faults.firing", NOON.isoformat(), span, "5", log=f"firing{number}")
+        rota.start("-m", "tests.faults.firing", NOON.isoformat(), span, "30", *together, log=f"firing{number}")
         for number in range(4)
     ]
     assert [process.wait(timeout=600) for process in firing] == [0, 0, 0, 0]
 
     expected = schedules * minutes
     until(lambda: all_ended(expected), within=bounded_part(600, 90), what="all have run")
-    assert not any("ERROR" in rota.said(f"firing{number}") for number in range(4))
+    logs = [*(f"firing{number}" for number in range(4)), "sessions1", "control1"]
+    assert [line for name in logs for line in rota.log(name).splitlines() if _tells_of_an_error(line)] == []
     for schedule in made:
         assert times_of(schedule) == [NOON + timedelta(minutes=minute) for minute in range(minutes)]
-    assert rota.starts() == Counter(Session.objects.values_list("pk", flat=True))
+    assert rota.starts() == every_session_once()
     assert set(Session.objects.values_list("status", flat=True)) == {Session.Status.SUCCEEDED}
 
 
+def _tells_of_an_error(line: str) -> bool:
+    return any(word in line for word in ("ERROR", "CRITICAL", "Traceback"))
+
+
 @pytest.mark.slow
-def test_beat_killed_after_it_fired_fires_nothing_twice(rota: House) -> None:
+@pytest.mark.parametrize("pause", [0, 1])
+def test_beat_killed_after_it_fired_fires_nothing_twice(rota: House, pause: int) -> None:
     rota.worker("sessions", concurrency=8)
     rota.worker("control")
     due_at = timezone.now() + timedelta(seconds=3)
@@ -62,10 +68,12 @@ def test_beat_killed_after_it_fired_fires_nothing_twice(rota: House) -> None:
         once(rota, due_at)
     beat = rota.beat()
     until(lambda: Run.objects.count() == 20, within=30, what="all are fired")
+    kill_at = timezone.now() + timedelta(seconds=pause)
+    until(lambda: timezone.now() >= kill_at, within=10, what="a moment passes")
     rota.kill(beat)
     rota.beat()
     until(lambda: all_ended(20), within=90, what="all have run")
-    assert rota.starts() == Counter(Session.objects.values_list("pk", flat=True))
+    assert rota.starts() == every_session_once()
 
 
 @pytest.mark.slow
@@ -73,13 +81,14 @@ def test_two_beats_start_each_due_time_once(rota: House) -> None:
     rota.worker("sessions", concurrency=8)
     rota.worker("control")
     seconds, first = bounded_part(600, 8), timezone.now() + timedelta(seconds=6)
-    for number in range(seconds):
-        once(rota, first + timedelta(seconds=number))
-    rota.beat()
-    rota.beat()
+    due = [first + timedelta(seconds=number) for number in range(seconds)]
+    for at in due:
+        once(rota, at)
+    beats = [rota.beat(), rota.beat()]
     until(lambda: all_ended(seconds), within=seconds + 90, what="all have run")
-    assert rota.starts() == Counter(Session.objects.values_list("pk", flat=True))
-    assert Run.objects.count() == seconds
+    assert [beat.poll() for beat in beats] == [None, None]
+    assert list(Run.objects.order_by("scheduled_for").values_list("scheduled_for", flat=True)) == due
+    assert rota.starts() == every_session_once()
 
 
 def once(rota: House, due_at: datetime) -> Schedule:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from schedules.firing import fire_due
 from schedules.models import Incident, Reason, Run, Schedule, Session
 from schedules.steering import pause, resume
 from schedules.stopping import lift, stop
-from tests.faults.house import House, all_ended, bounded_part, house
+from tests.faults.house import House, all_ended, bounded_part, every_session_once, house
 from tests.faults.saboteur import LOCKED
 from tests.faults.test_firing import once
 from tests.processes import until
@@ -65,51 +68,139 @@ def test_a_pause_that_races_with_firing_is_never_undone_and_nothing_new_is_claim
     instants = [at(0) + timedelta(minutes=minute + 1) for minute in range(rounds)]
 
     def fire() -> None:
-        for now in instants:
+        for number, now in enumerate(instants):
             begin.wait(timeout=60)
+            _let_the_other_begin(number % 4 == 0)
             fire_due(now=now)
+            begin.wait(timeout=60)
         connection.close()
+
+    def claimed(now: datetime) -> list[int]:
+        queued = Session.objects.filter(status=Session.Status.QUEUED)
+        queued.update(admitted_at=now)
+        return [pk for pk in list(queued.values_list("pk", flat=True)) if _claimed(pk, worker, now)]
+
+    def state() -> tuple[str, datetime | None, datetime | None]:
+        return Schedule.objects.values_list("status", "next_run_at", "due_at").get(pk=schedule.pk)
 
     other = threading.Thread(target=fire)
     other.start()
-    for now in instants:
+    for number, now in enumerate(instants):
         begin.wait(timeout=60)
+        _let_the_other_begin(number % 4 == 1)
         pause([Schedule.objects.get(pk=schedule.pk)], by="ada", reason="race", now=now)
-        assert Schedule.objects.get(pk=schedule.pk).status == Schedule.Status.PAUSED
-        queued = Session.objects.filter(status=Session.Status.QUEUED)
-        queued.update(admitted_at=now)
-        claimed = [pk for pk in list(queued.values_list("pk", flat=True)) if _claimed(pk, worker, now)]
-        assert claimed == []
-        assert Schedule.objects.get(pk=schedule.pk).due_at is None
+        assert (state(), claimed(now)) == (("paused", None, None), [])
+        begin.wait(timeout=60)  # what was firing has fired
+        assert (state(), claimed(now)) == (("paused", None, None), [])
         resume([Schedule.objects.get(pk=schedule.pk)], by="ada", now=now)
     other.join(timeout=60)
     times = Counter(Run.objects.values_list("scheduled_for", flat=True))
-    assert set(times.values()) <= {1}
+    assert set(times.values()) == {1}
+    assert 0 < Session.objects.count() < rounds, "both came first at times"
 
 
 def test_a_stop_that_races_with_claims_comes_before_or_after_each_of_them() -> None:
     worker = make_worker(now=timezone.now(), concurrency=1000)
     rounds = bounded_part(1000, 25)
     sessions = [make_session(now=at(0), admitted_at=at(0)).pk for _ in range(rounds)]
+    landed_as: Counter[str] = Counter()
     begin = threading.Barrier(2)
 
     def claim() -> None:
-        for pk in sessions:
+        for number, pk in enumerate(sessions):
             begin.wait(timeout=60)
+            _let_the_other_begin(number % 4 == 0)
             _claimed(pk, worker, at(1))
             begin.wait(timeout=60)
         connection.close()
 
     other = threading.Thread(target=claim)
     other.start()
-    for pk in sessions:
+    for number, pk in enumerate(sessions):
         begin.wait(timeout=60)
+        _let_the_other_begin(number % 4 == 1)
         stop(by="ada", reason="race", now=at(1))
         landed = Session.objects.get(pk=pk).status
         begin.wait(timeout=60)
         assert Session.objects.get(pk=pk).status == landed
+        landed_as[landed] += 1
         lift(by="ada", now=at(1))
     other.join(timeout=60)
+    assert set(landed_as) == {Session.Status.QUEUED, Session.Status.RUNNING}, "both came first at times"
+
+
+@pytest.mark.parametrize("now", [at(0, 1), at(0, 5)], ids=["on time", "late"])
+def test_a_pause_between_any_two_steps_of_firing_is_not_undone(now: datetime) -> None:
+    worker = make_worker(now=timezone.now(), concurrency=1000)
+    for point in itertools.count(1):
+        schedule = make_schedule(now=at(0), cron="* * * * *")
+        if not _fire_and_pause(schedule, now, after=point):
+            break
+        found = Schedule.objects.get(pk=schedule.pk)
+        assert (found.status, found.next_run_at, found.due_at) == (Schedule.Status.PAUSED, None, None), point
+        sessions = Session.objects.filter(schedule=schedule)
+        sessions.update(admitted_at=now)
+        assert [pk for pk in list(sessions.values_list("pk", flat=True)) if _claimed(pk, worker, now)] == []
+        schedule.delete()
+    assert point > 2
+
+
+def _fire_and_pause(schedule: Schedule, now: datetime, *, after: int) -> bool:
+    """Fire, and pause at the moment of this number in which nothing is held. Whether there were as many."""
+    left = after
+
+    def pass_by() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            pause([schedule], by="ada", reason="race", now=now)
+
+    def watched(execute: Callable[..., Any], sql: str, *given: Any) -> Any:
+        if connection.in_atomic_block:
+            return execute(sql, *given)
+        pass_by()
+        answer = execute(sql, *given)
+        if not sql.startswith("BEGIN"):
+            pass_by()
+        return answer
+
+    with connection.execute_wrapper(watched):
+        fire_due(now=now)
+    return left <= 0
+
+
+@pytest.mark.parametrize("halt", ["pause", "stop"])
+def test_a_halt_waits_for_a_claim_that_is_just_being_made(halt: str) -> None:
+    worker = make_worker(now=timezone.now(), concurrency=1000)
+    schedule = make_schedule(now=at(0), cron="* * * * *")
+    fire_due(now=at(0, 1))
+    session = Session.objects.get()
+    Session.objects.update(admitted_at=at(0, 1))
+    claimed = threading.Event()
+
+    def claim() -> None:
+        with transaction.atomic():
+            assert _claimed(session.pk, worker, at(0, 1))
+            claimed.set()
+            time.sleep(0.3)
+        connection.close()
+
+    other = threading.Thread(target=claim)
+    other.start()
+    assert claimed.wait(timeout=30)
+    if halt == "pause":
+        pause([schedule], by="ada", reason="race", now=at(0, 1))
+    else:
+        stop(by="ada", reason="race", now=at(0, 1))
+    session.refresh_from_db()
+    assert session.status == Session.Status.RUNNING, "it is on record before the halt is"
+    other.join(timeout=30)
+
+
+def _let_the_other_begin(wait: bool) -> None:
+    """In half of the rounds both begin at once; in the others one is first, and each of them in as many."""
+    if wait:
+        time.sleep(0.02)
 
 
 def _claimed(pk: int, worker: object, now: datetime) -> bool:
@@ -129,9 +220,13 @@ def test_a_database_that_refuses_a_tenth_of_all_writes_loses_and_doubles_nothing
         rota.worker(concurrency=4, harm=LOCKED)
     rota.worker("control", harm=LOCKED)
     first = timezone.now() + timedelta(seconds=3)
-    for number in range(seconds):
-        once(rota, first + timedelta(seconds=number))
+    due = [first + timedelta(seconds=number) for number in range(seconds)]
+    for time_due in due:
+        once(rota, time_due)
     rota.beat(harm=LOCKED)
     until(lambda: all_ended(seconds), within=seconds + 120, what="all have run")
-    assert rota.starts() == Counter(Session.objects.values_list("pk", flat=True))
-    assert Run.objects.count() == seconds
+    assert rota.starts() == every_session_once()
+    assert list(Run.objects.order_by("scheduled_for").values_list("scheduled_for", flat=True)) == due
+    assert Counter(Session.objects.values_list("status", "reason")) == {("succeeded", "ok"): seconds}
+    until(lambda: not Run.objects.open().exists(), within=60, what="every run is settled")
+    assert any("refuses to write" in rota.log(name) for name in ("sessions1", "sessions2", "control1", "beat"))

@@ -10,8 +10,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from schedules.beat import Scheduler
-from schedules.firing import fire_due
+from config.celery import app
+from schedules.beat import LOOK_EVERY, Scheduler
 from schedules.models import Run, Schedule
 from tests.faults.house import bounded_part
 
@@ -32,15 +32,17 @@ def distinct(count: int) -> list[Schedule]:
 
 
 @pytest.mark.no_cover
-def test_ten_thousand_distinct_schedules_fire_and_list() -> None:
+def test_ten_thousand_distinct_schedules_load_and_fire_and_list(broker: str) -> None:
     count = bounded_part(10_000, 300)
     distinct(count)
+    assert Schedule.objects.order_by().values("cron").distinct().count() == count
     now = MIDNIGHT + timedelta(days=8)
     Schedule.objects.update(catch_up=timedelta(days=9))
-    while fire_due(now=now).more:
-        pass
+    scheduler = Scheduler(app=app)
+    while Schedule.objects.due(now).exists():
+        assert scheduler.look(now) <= LOOK_EVERY
+    scheduler.close()
     assert Run.objects.filter(status=Run.Status.QUEUED).count() == count
-    assert not Schedule.objects.filter(due_at__lte=now).exists()
 
     client = Client()
     client.force_login(get_user_model().objects.create_superuser("ada"))
@@ -48,21 +50,18 @@ def test_ten_thousand_distinct_schedules_fire_and_list() -> None:
         *(f"/admin/schedules/{name}/" for name in ("schedule", "run", "session")),
         "/admin/schedules/schedule/?p=2",
     ):
-        assert client.get(path).status_code == 200
+        response = client.get(path)
+        assert (response.status_code, len(response.context["cl"].result_list) > 0) == (200, True), path
 
 
 def test_an_idle_tick_asks_the_same_with_ten_and_with_very_many(broker: str) -> None:
-    from config.celery import app
-
     scheduler = Scheduler(app=app, lazy=True)
     asked = []
     for count in (10, bounded_part(100_000, 1000)):
         Schedule.objects.all().delete()
         distinct(count)
         scheduler.look(MIDNIGHT)
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+        with CaptureQueriesContext(connection) as queries:
             scheduler.look(MIDNIGHT + timedelta(seconds=1))
         asked.append(len(queries))
-    assert asked[0] == asked[1] <= 2
+    assert 1 <= asked[0] == asked[1] <= 2

@@ -27,10 +27,31 @@ def test_json_is_written_and_read_as_ever(value: Any) -> None:
     assert light.loads(json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")) == value
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"a" 1}', "[1] 2", "nothing", b"\xff", '"a\nb"'])
+NO_JSON: tuple[str | bytes, ...] = ("", "{", '{"a" 1}', '{"a": "b', "[1] 2", "[1, ", "nothing", b"\xff", '"a\nb"')
+
+
+@pytest.mark.parametrize("text", NO_JSON)
 def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - JSONDecodeError is one, and so is UnicodeDecodeError
         light.loads(text)
+
+
+def test_and_so_it_is_where_nobody_has_imported_json() -> None:
+    """As in a shim."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(RUNNERS)!r})
+from light import loads
+for text in {NO_JSON!r}:
+    try:
+        loads(text)
+    except ValueError:
+        continue
+    raise AssertionError(text)
+assert "json" not in sys.modules
+assert loads('{{"a": [1]}}') == {{"a": [1]}}
+"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], stdin=subprocess.DEVNULL, check=True, timeout=60)
 
 
 def test_what_can_not_be_written_is_told() -> None:

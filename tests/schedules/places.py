@@ -9,8 +9,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runners.workspaces import tells_of_every_write
-from schedules.execution import Wish, execute
+from schedules.execution import execute
 from schedules.firing import trigger
+from schedules.following import Wish
 from schedules.models import Repository, Session, WorkerHeartbeat
 from tests.runners.repositories import Source
 from tests.schedules.factories import make_repository, make_schedule, make_worker

@@ -131,6 +131,13 @@ def test_a_time_of_its_own_that_was_missed_can_be_made_up_for() -> None:
     assert preview(schedule, since=NINE - DAY, until=NINE - HOUR, now=NINE).runs == []
 
 
+def test_before_its_start_and_after_its_end_a_schedule_has_no_due_times() -> None:
+    schedule = make_schedule(now=NINE, starts_at=NINE - 5 * DAY, ends_at=NINE - 3 * DAY)
+    plan = preview(schedule, since=NINE - 9 * DAY, until=NINE, now=NINE)
+    assert [time for time, _ in plan.runs] == [NINE - day * DAY for day in (5, 4, 3)]
+    assert preview(schedule, since=NINE - 2 * DAY, until=NINE, now=NINE).runs == []
+
+
 def test_where_every_repository_is_off_there_is_nothing_to_fill() -> None:
     schedule = make_schedule(now=NINE, repositories=[make_repository(enabled=False)])
     with pytest.raises(Refused, match="are off"):

@@ -14,8 +14,8 @@ from pytest_django import Settings
 
 from runners import kill
 from runners.scripted_model import Request, ScriptedModel
-from schedules.execution import Wish
 from schedules.firing import trigger
+from schedules.following import Wish
 from schedules.models import KeptConversation, KeptWork, Session
 from schedules.upkeep import declare_lost
 from tests.runners.claude_sessions import say

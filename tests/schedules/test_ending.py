@@ -196,6 +196,14 @@ def test_a_waiting_attempt_ends_with_its_run(wish: Callable[[Session], None]) ->
     assert session.run.status == "cancelled"
 
 
+def test_what_was_cancelled_while_it_ran_says_who_asked_for_it() -> None:
+    session = running()
+    cancel_session(session.pk, by="ada", now=NOW)
+    end(session, status="cancelled", reason="cancelled", now=NOW, message="It was cancelled.")
+    settle(session.run_id, now=NOW)
+    assert Run.objects.get().message == "It was cancelled. Asked for by ada."
+
+
 def test_a_pause_leaves_what_was_run_by_hand_its_attempts() -> None:
     session = running(trigger="manual", retry="all")
     paused(session)
@@ -234,6 +242,7 @@ def test_three_due_times_in_a_row_that_failed_pause_a_schedule() -> None:
     assert schedule.status_reason == "3 due times in a row failed: non-zero exit code. It broke."
     incident = Incident.objects.get()
     assert (incident.kind, incident.subject, incident.schedule) == ("paused_by_rota", schedule.name, schedule)
+    assert incident.message == f"{schedule} is paused. {schedule.status_reason}"
 
 
 def test_any_success_of_a_due_time_begins_the_count_anew() -> None:

@@ -13,6 +13,7 @@ from schedules.firing import Fired, Refused, fire_due, trigger
 from schedules.limits import admit
 from schedules.models import Incident, Reason, Run, Schedule, Session
 from schedules.steering import disable
+from schedules.stopping import stop
 from tests.schedules.factories import make_repository, make_run, make_schedule, make_session, make_worker
 from tests.schedules.faults import after, failing
 
@@ -92,8 +93,21 @@ def test_a_time_beyond_the_window_is_missed_and_the_next_one_is_exact() -> None:
     run = Run.objects.get()
     assert (run.status, run.reason, run.missed_count) == ("missed", "outside_window", 1)
     assert "1 due time missed" in run.message
+    assert "window of 15m allows" in run.message
+    assert "window of 15m allows" in Incident.objects.get().message
     schedule.refresh_from_db()
     assert schedule.next_run_at == NINE + DAY
+
+
+def test_of_what_an_outage_passed_over_it_is_not_said_that_a_later_time_ran_where_none_did() -> None:
+    make_schedule(now=NINE, cron="* * * * *")
+    stop(by="ada", reason="bad model", now=NINE + 5 * MINUTE)
+
+    fire_due(now=NINE + 6 * MINUTE)
+
+    skipped, passed_over = Run.objects.order_by("-scheduled_for")
+    assert (skipped.status, skipped.reason) == ("skipped", "stopped")
+    assert passed_over.message == "5 due times missed: a later one was due by the time Rota came to it."
 
 
 def test_after_an_outage_one_run_catches_up_and_the_others_are_counted() -> None:
@@ -196,7 +210,7 @@ def test_a_run_that_still_waits_gives_way_at_once_to_one_that_cancels_it() -> No
 
     before.refresh_from_db()
     assert (before.status, before.reason) == ("cancelled", "cancelled")
-    assert "overlap policy" in before.message
+    assert before.message == "Cancelled by the overlap policy, for a newer run."
     assert admit(now=NINE) == [Session.objects.get(run__schedule=schedule, status="queued").pk]
 
 

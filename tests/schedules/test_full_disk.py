@@ -74,7 +74,9 @@ def test_there_is_no_room_to_prepare_a_session(disk: Path, shop: Repository, set
 def test_a_session_that_fills_the_disk_is_told_so_and_tidied(disk: Path, shop: Repository, settings: Settings) -> None:
     """What it printed is on the disk already; there is no room to keep it for good as long as its HOME is there."""
     settings.ROTA_SESSIONS_DIR = disk
-    session = run_script("head -c 50000 /dev/urandom | base64; cat /dev/zero > $HOME/filling 2>/dev/null; exit 0", shop)
+    prints = "head -c 50000 /dev/urandom | base64"  # 67,545 bytes, each line with its time on the disk
+    is_there = 'until [ "$(stat -c %s "$HOME/../output.log")" -gt 67545 ]; do sleep 0.02; done'
+    session = run_script(f"{prints}; {is_there}; cat /dev/zero > $HOME/filling 2>/dev/null; exit 0", shop)
 
     assert told(session) == ("failed", "disk_full")
     folder = session_folder(session.pk)

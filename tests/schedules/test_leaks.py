@@ -26,9 +26,10 @@ from runners import Ending, SessionResult, SessionSpec, Tally, kill
 from runners.script import ScriptRunner
 from schedules import vault
 from schedules.admin import live
-from schedules.execution import Wish, adopt, execute
+from schedules.execution import adopt, execute
 from schedules.firing import trigger
 from schedules.folders import session_folder
+from schedules.following import Wish
 from schedules.management import report
 from schedules.management.exits import Exit
 from schedules.models import Repository, Run, Schedule, Secret, Session, WorkerHeartbeat

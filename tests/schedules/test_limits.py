@@ -85,6 +85,24 @@ def test_who_runs_or_was_admitted_holds_a_place() -> None:
     assert admit(now=NOW) == ids(late[:1])
 
 
+def test_what_runs_on_a_worker_that_holds_back_takes_no_place_of_the_others() -> None:
+    leaving = make_worker(now=NOW, concurrency=2, holds_back="It was told to end.")
+    waiting(2, status="running", worker=leaving)
+    make_worker(now=NOW, concurrency=1)
+    late = waiting(3)
+    assert admit(now=NOW) == ids(late[:1])
+    make_worker(now=NOW, concurrency=50)
+    assert admit(now=NOW) == ids(late[1:2]), "the limit of all holds for those, too"
+
+
+def test_what_a_worker_left_to_the_next_one_takes_its_place() -> None:
+    gone = make_worker(now=NOW, concurrency=2, holds_back="It was told to end.", stopped_at=NOW)
+    waiting(1, status="running", worker=gone)
+    make_worker(now=NOW, concurrency=2)
+    late = waiting(2)
+    assert admit(now=NOW) == ids(late[:1])
+
+
 def test_priority_goes_first_and_then_age() -> None:
     make_worker(now=NOW)
     old, young = waiting(2)

@@ -15,8 +15,9 @@ from pytest_django import Settings
 from runners import CHECKS, kill, sandbox_obstacle
 from runners.supervision import current
 from schedules import vault
-from schedules.execution import Wish, adopt, execute
+from schedules.execution import adopt, execute
 from schedules.folders import session_folder
+from schedules.following import Wish
 from schedules.models import Repository, Schedule, Session
 from schedules.sweeping import sweep
 from tests.processes import until

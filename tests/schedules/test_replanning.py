@@ -9,10 +9,10 @@ from django.db import connection
 from config.celery import app
 from schedules import steering
 from schedules.beat import Scheduler
-from schedules.firing import fire_due
-from schedules.models import Incident, Run, Schedule, WorkerHeartbeat
+from schedules.firing import fire_due, recover_missed
+from schedules.models import Hold, Incident, Run, Schedule, WorkerHeartbeat
 from schedules.replanning import replan_ahead
-from tests.schedules.factories import make_schedule, make_worker
+from tests.schedules.factories import make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -66,6 +66,30 @@ def test_back_by_years_the_next_time_is_the_next_time_again(
     assert silent.last_seen_at == NINE - HOUR
     scheduler.look(NINE)
     assert Run.objects.get().scheduled_for == NINE
+
+
+def test_after_a_clock_that_went_back_nothing_waits_for_the_time_that_never_was() -> None:
+    then = NINE + 10 * YEAR
+    weekly = make_schedule("weekly", now=NINE - HOUR, cron="0 9 * * 1")
+    resumed = make_schedule(now=NINE - HOUR, status_at=then)
+    fire_due(now=then)
+    retry = make_session(now=then, not_before=then + HOUR)
+    handed_out = make_session(now=then, admitted_at=then)
+    held = Hold.objects.create(credential="anthropic", until=then + HOUR)
+    soon = Hold.objects.create(credential="openai", until=NINE + HOUR)
+
+    replan_ahead(now=NINE - HOUR)
+
+    for row in (weekly, resumed, retry, handed_out, held, soon):
+        row.refresh_from_db()
+    assert weekly.overdue_at == weekly.answers_by()
+    assert resumed.status_at == NINE - HOUR  # failures since then count
+    assert (retry.not_before, handed_out.admitted_at) == (NINE - HOUR, NINE - HOUR)
+    assert (held.until, soon.until) == (NINE - HOUR, NINE + HOUR)
+    fire_due(now=NINE)
+    Run.objects.filter(schedule=weekly).update(started_at=NINE)
+    recover_missed(now=NINE)
+    assert not Incident.objects.open().filter(kind="missed", subject="weekly").exists()
 
 
 def test_what_waits_for_its_next_time_is_left_alone() -> None:

@@ -16,8 +16,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runners import kill
-from schedules.execution import Wish
 from schedules.folders import GIVEN, kept_checkouts, session_folder
+from schedules.following import Wish
 from schedules.models import Repository, Session
 from schedules.sweeping import Later, reap_workspaces, sweep, workspaces_on_disk
 from tests.schedules.places import make_shop, queue_script, run_script, run_session, use_folders_that_keep

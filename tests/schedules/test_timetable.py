@@ -4,7 +4,7 @@ import random
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -360,6 +360,53 @@ def test_it_agrees_with_cronsim() -> None:
         found = upcoming(cron, time_zone, after, 6)
         assert found[: len(set(expected))] == sorted(set(expected)), (cron, time_zone, start)
         compared += 1
+
+
+def changes_to_come() -> dict[tuple[datetime, timedelta, timedelta], str]:
+    """Every change of a clock from 2026 to 2037: when, the offsets before and after, and one of its zones."""
+    weeks = [utc(2026, 1, 1) + timedelta(weeks=n) for n in range(628)]
+    found: dict[tuple[datetime, timedelta, timedelta], str] = {}
+    for time_zone in sorted(available_timezones() - {"Factory", "localtime"}):
+        zone = ZoneInfo(time_zone)
+        offsets = [(week, week.astimezone(zone).utcoffset() or timedelta()) for week in weeks]
+        for (low, before), (high, after) in pairwise(offsets):
+            if before == after:
+                continue
+            while high - low > MINUTE:
+                middle = low + (high - low) // (2 * MINUTE) * MINUTE
+                low, high = (middle, high) if middle.astimezone(zone).utcoffset() == before else (low, middle)
+            if high.year < 2038:
+                found.setdefault((high, before, after), time_zone)
+    return found
+
+
+@pytest.mark.no_cover
+def test_around_every_change_of_the_years_to_come_it_agrees_with_both() -> None:
+    """In all zones: those that share a change also share the clocks around it. What the decision record lists is left
+    out: cronsim, for wildcard lines where the clock changes at midnight or within an hour.
+    """
+    choice = random.Random(20262037)
+    changes_of_all = changes_to_come()
+    assert {change.year for change, *_ in changes_of_all} == set(range(2026, 2038))
+    assert len(changes_of_all) > 500
+    compared = 0
+    for (change, before, after), time_zone in changes_of_all.items():
+        zone = ZoneInfo(time_zone)
+        instants = [change + n * MINUTE for n in range(-200, 301)]
+        clock = [(instant, instant.astimezone(zone).replace(tzinfo=None)) for instant in instants]
+        begin, last = instants[0], instants[-1]
+        walls = [change + offset for offset in (before, after)]
+        is_plain = all(wall.hour > 0 and wall.minute == 0 for wall in walls)
+        for cron in (f"{choice.choice(MINUTES)} {choice.choice(HOURS)} * * *", some_line(choice)):
+            found = between(cron, time_zone, begin, last, 1000)
+            assert found == debian_fires(cron, clock), (cron, time_zone, change)
+            if follows_clock(cron) and not is_plain:
+                continue
+            fires = (fire.astimezone(UTC) for fire in CronSim(cron, begin.astimezone(zone)))
+            said = takewhile(lambda fire, last=last: fire <= last, fires)  # type: ignore[misc]
+            assert found == sorted(set(said)), (cron, time_zone, change)
+            compared += 1
+    assert compared > 1000
 
 
 # --- Properties ----------------------------------------------------------------------------------

@@ -114,6 +114,13 @@ def test_a_full_pool() -> None:
     assert why(session) == "pool deploys: 2 of 3 places taken, it needs 2"
 
 
+def test_a_pool_that_is_shut() -> None:
+    make_worker(now=NOW)
+    session = queued(schedule={"weight": 2})
+    session.schedule.pools.add(make_pool("deploys", places=0))
+    assert why(session) == "pool deploys is shut"
+
+
 def test_a_budget() -> None:
     make_worker(now=NOW)
     Budget.objects.create(period="month", limit_usd=3)

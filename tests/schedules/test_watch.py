@@ -68,6 +68,14 @@ def test_it_recovers_with_beat(beat: WorkerHeartbeat) -> None:
     assert Incident.objects.get().recovered_at == NOW + 15 * SECOND
 
 
+def test_a_beat_that_was_told_to_end_is_silent_after_a_minute_and_not_at_once(beat: WorkerHeartbeat) -> None:
+    WorkerHeartbeat.objects.update(stopped_at=NOW, last_seen_at=NOW)
+    look(now=NOW + SECOND)
+    assert alarms() == {}
+    look(now=NOW + 61 * SECOND)
+    assert list(alarms()) == [("beat_silent", "")]
+
+
 def test_a_house_without_a_beat_says_so() -> None:
     look(now=NOW)
     assert "was never heard of" in alarms()["beat_silent", ""]
@@ -131,6 +139,18 @@ def test_a_single_time_that_was_put_in_by_sql_comes_to_a_run_or_is_missed(beat: 
         look(now=max(at, NOW) + SECOND)
     assert [run.status for run in schedule.runs.all()] == ["missed" if at == NOW - HOUR else "queued"]
     assert (("missed", schedule.name) in alarms()) == (at == NOW - HOUR)
+
+
+def test_a_single_time_may_be_written_as_a_person_writes_it(beat: WorkerHeartbeat) -> None:
+    schedule = put_in_by_sql(at=NOW - HOUR)
+    with connection.cursor() as cursor:  # which SQLite keeps as it is written
+        cursor.execute("UPDATE schedules_schedule SET at = %s WHERE id = %s", [f"{NOW:%Y-%m-%d %H:%M}", schedule.pk])
+
+    for seconds in range(0, 60, 15):
+        look(now=NOW + seconds * SECOND)
+        fire_due(now=NOW + seconds * SECOND)
+
+    assert [(run.scheduled_for, run.status) for run in schedule.runs.all()] == [(NOW, "queued")]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +302,7 @@ def test_a_pause_by_rota_is_seen_to_by_a_resume(beat: WorkerHeartbeat) -> None:
 def test_sessions_that_wait_without_a_worker_are_told(beat: WorkerHeartbeat) -> None:
     make_session(now=NOW - 61 * SECOND)
     look(now=NOW)
-    assert alarms() == {("no_worker", ""): "1 sessions wait: no worker that runs sessions is alive. Start one."}
+    assert alarms() == {("no_worker", ""): "1 session waits: no worker that runs sessions is alive. Start one."}
     make_worker(now=NOW)
     look(now=NOW)
     assert alarms() == {}

@@ -68,13 +68,16 @@ def until(true: Callable[[], object], within: float = 10) -> None:
         time.sleep(0.05)
 
 
-def in_thread(work: Callable[[], object]) -> threading.Thread:
+def at_work(worker: Worker, session: Session, *, said: str = "on") -> threading.Thread:
+    """A thread in which it sees the session through, that has said this already."""
+
     def body() -> None:
-        work()
+        worker.execute(session.pk, task_id="t")
         connection.close()
 
     thread = threading.Thread(target=body)
     thread.start()
+    until(lambda: session.events.filter(text=said).exists())
     return thread
 
 
@@ -132,8 +135,7 @@ def test_it_goes_on_renewing_its_lease(worker: Worker) -> None:
 def test_a_cancel_reaches_a_running_session(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; sleep 60")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
 
     steering.cancel_session(session.pk, by="ada", now=timezone.now())
     thread.join(timeout=15)
@@ -147,8 +149,7 @@ def test_a_cancel_reaches_a_running_session(worker: Worker) -> None:
 def test_a_worker_that_leaves_ends_its_sessions_or_leaves_them(worker: Worker, end_sessions: bool, status: str) -> None:
     session = queued("sh", "-c", "echo on; sleep 60")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
 
     worker.leave(end_sessions=end_sessions)
     thread.join(timeout=15)
@@ -171,8 +172,7 @@ def test_it_takes_over_what_a_worker_of_this_machine_left(worker: Worker, dispat
     gone = make_worker(now=timezone.now(), hostname=socket.gethostname(), stopped_at=timezone.now())
     session = queued("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.2; done")
     before = Worker(kind="sessions", name="before@here", concurrency=1, version="test", dispatch=lambda: 0)
-    thread = in_thread(lambda: before.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="line 2").exists())
+    thread = at_work(before, session, said="line 2")
     before.leave(end_sessions=False)
     thread.join(timeout=10)
     Session.objects.filter(pk=session.pk).update(worker=gone)
@@ -202,8 +202,7 @@ def test_what_another_living_process_works_on_is_left_alone(worker: Worker) -> N
 def test_a_message_that_comes_twice_does_not_take_the_session_out_of_its_hands(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; sleep 60")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
 
     assert "not claimed" in worker.execute(session.pk, task_id="again")
     steering.cancel_session(session.pk, by="ada", now=timezone.now())
@@ -229,8 +228,7 @@ def test_it_renews_its_lease_while_a_sweep_takes_its_time(worker: Worker, tmp_pa
     shop = make_repository("shop", url=str(tmp_path / "shop"))
     session = queued("sh", "-c", "echo work > work.txt; echo on; sleep 60", repositories=[shop])
     before = Worker(kind="sessions", name="before@here", concurrency=1, version="test", dispatch=lambda: 0)
-    thread = in_thread(lambda: before.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(before, session)
     before.leave(end_sessions=False)
     thread.join(timeout=10)
     kill(session_folder(session.pk))
@@ -270,8 +268,7 @@ def behind(worker: Worker, seconds: float) -> None:
 def test_who_can_not_renew_its_lease_ends_its_sessions_as_lost(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; sleep 60")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
 
     behind(worker, 46)
     thread.join(timeout=15)
@@ -294,8 +291,7 @@ def test_who_could_not_renew_its_lease_claims_nothing(worker: Worker) -> None:
 def test_a_worker_that_ends_untold_leaves_its_sessions_to_the_next(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; sleep 60")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
     worker.stop()
     thread.join(timeout=15)
     session.refresh_from_db()
@@ -305,8 +301,7 @@ def test_a_worker_that_ends_untold_leaves_its_sessions_to_the_next(worker: Worke
 def test_an_outage_of_half_a_minute_ends_nothing(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; sleep 4; echo over")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
     behind(worker, 35)
     thread.join(timeout=20)
     worker.stop()
@@ -317,8 +312,7 @@ def test_an_outage_of_half_a_minute_ends_nothing(worker: Worker) -> None:
 def test_a_session_declared_lost_behind_its_back_is_given_up(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; sleep 60")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
     until(lambda: session.pk in worker._heard)
 
     Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
@@ -334,8 +328,7 @@ def test_a_session_declared_lost_behind_its_back_is_given_up(worker: Worker) -> 
 
 def test_a_success_that_comes_too_late_is_told_and_changes_nothing(worker: Worker) -> None:
     session = queued("sh", "-c", "echo on; while [ ! -e ../go ]; do sleep 0.1; done; echo fine; exit 0")
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
 
     Session.objects.finish(session.pk, status="lost", reason="worker_died", now=timezone.now())
     (Path(django_settings.ROTA_WORKSPACES_DIR) / "go").touch()
@@ -379,13 +372,16 @@ def test_a_worker_without_room_takes_nothing_until_there_is_again(
 # --- Leaving and taking over ----------------------------------------------------------------------
 
 
-def test_a_worker_that_drains_sees_its_sessions_through(worker: Worker) -> None:
-    session = queued("sh", "-c", "echo on; sleep 1; echo over")
+def test_a_worker_that_drains_sees_its_sessions_through(worker: Worker, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    session = queued("sh", "-c", f"echo on; while [ ! -e {gate} ]; do sleep 0.1; done; echo over")
     worker.start()
-    thread = in_thread(lambda: worker.execute(session.pk, task_id="t"))
-    until(lambda: session.events.filter(text="on").exists())
+    thread = at_work(worker, session)
     worker.leave(end_sessions=True, drain=True)
     assert "leaving" in worker.execute(queued("true").pk, task_id="t")
+    until(lambda: WorkerHeartbeat.objects.get().holds_back == "It was told to end, and takes no more.", within=20)
+    assert WorkerHeartbeat.objects.slots() == 0
+    gate.touch()
     thread.join(timeout=15)
     worker.stop()
     session.refresh_from_db()

@@ -21,7 +21,7 @@ from schedules.management.streams import one_line, printable
 from schedules.management.tables import listing, show
 from schedules.models import Repository, Schedule
 from schedules.rendering import durations
-from schedules.rendering.display import counted
+from schedules.rendering.display import counted, held_back, no_further
 from schedules.steering import pause, resume
 from schedules.tasks import dispatch
 
@@ -98,7 +98,8 @@ class Command(ExitingCommand):
         for instant in times:
             print(f"{_local(instant, schedule)}  {_until(instant - now)}", file=self.results)
         if not times:
-            print(f"{schedule} has no further time: {_cadence(schedule)}.", file=self.notices)
+            told = "; ".join(filter(None, (_cadence(schedule), no_further(schedule))))
+            print(f"{schedule} has no further time: {told}.", file=self.notices)
         elif schedule.status != Schedule.Status.ACTIVE:
             print(f"{schedule} is {schedule.status}: none of these will run.", file=self.notices)
 
@@ -185,6 +186,7 @@ def _facts(schedule: Schedule, now: datetime) -> list[tuple[str, str]]:
         ("repositories", ", ".join(repository.slug for repository in schedule.repositories.all())),
         ("cadence", f"{_cadence(schedule)} ({schedule.time_zone})"),
         ("next run", _next(schedule, now)),
+        ("fires", held_back(schedule)),
         ("last run", _local(schedule.last_run_at, schedule) if schedule.last_run_at else ""),
         ("last outcome", _last(schedule)),
         ("runs", str(schedule.run_count)),
@@ -236,7 +238,10 @@ def _instant(text: str, schedule: Schedule) -> datetime:
     try:
         found = datetime.fromisoformat(text)
         return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(schedule.time_zone))
-    except (ValueError, ZoneInfoNotFoundError) as error:
+    except ZoneInfoNotFoundError as error:
+        told = f"There is no time zone {schedule.time_zone}: mend the schedule first."
+        raise Stop(Exit.REFUSED, told) from error
+    except ValueError as error:
         raise Stop(Exit.USAGE, f"“{text}” is not a time. Write it like 2027-01-31 or 2027-01-31T09:00.") from error
 
 
@@ -264,7 +269,7 @@ def _cadence(schedule: Schedule) -> str:
 
 def _next(schedule: Schedule, now: datetime) -> str:
     if schedule.next_run_at is None:
-        return "never"
+        return ": ".join(filter(None, ("never", no_further(schedule))))
     return f"{_local(schedule.next_run_at, schedule)} ({_until(schedule.next_run_at - now)})"
 
 

@@ -242,7 +242,7 @@
             for (const name of names) query.set(name, form.elements.namedItem(name)?.value ?? "");
             let answer;
             try {
-                const response = await fetch(`${box.dataset.rotaPreview}?${query}`);
+                const response = await fetch(`${box.dataset.rotaPreview}${query}`);
                 answer = await response.json();
             } catch {
                 return;

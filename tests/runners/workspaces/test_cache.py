@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from runners.base import FetchFailed, RepositoryInvalid, WorkspaceError
+from runners.base import FetchFailed, RepositoryInvalid, Unwanted, WorkspaceError
 from runners.workspaces import Cache, prepare
 from runners.workspaces.git import GitFailed
 from runners.workspaces.locks import Busy, locked
+from runners.workspaces.wanted import as_long_as
 from tests.processes import until
 from tests.runners.repositories import Source, run_git
 from tests.runners.workspaces.test_git import program
@@ -285,6 +286,11 @@ def test_a_cache_too_large_to_be_checked_is_not_taken_for_damaged(
     with pytest.raises(FetchFailed):
         acme.refresh("acme", source.url)
     assert asked.read_text() == "x\n", "all of it is fetched anew"
+
+
+def test_who_is_not_wanted_any_more_does_not_wait_for_the_lock(source: Source, acme: Cache) -> None:
+    with locked(acme.root / "acme.lock", wait=SOON), as_long_as(lambda: False), pytest.raises(Unwanted):
+        acme.refresh("acme", source.url, timeout=timedelta(minutes=5))
 
 
 def test_a_lock_that_stays_taken_is_a_failed_fetch(source: Source, acme: Cache) -> None:

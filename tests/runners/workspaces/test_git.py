@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runners.base import DiskFull, ProgramMissing, WorkspaceError
+from runners.base import DiskFull, ProgramMissing, Unwanted, WorkspaceError
 from runners.workspaces.git import GitFailed, Place, TookTooLong, environment, for_people, git, plain_errors
 from runners.workspaces.skeleton import BARE, write_git_dir
+from runners.workspaces.wanted import as_long_as
 from tests.processes import until
 from tests.runners.repositories import Source
 
@@ -71,6 +72,28 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
         git("ls-remote", "ssh://host/x", at=None, action="Asking", timeout=timedelta(seconds=0.3), forge=True)
     [pid] = pids.read_text().split()
     until(lambda: not is_running(int(pid)), within=5, what="the deaf program is gone")
+
+
+def test_a_command_that_nobody_wants_any_more_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = tmp_path / "pids"
+    slow = program(tmp_path, "ssh", f"echo $$ >> {shlex.quote(str(pids))}; sleep 60")
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(slow))
+    with as_long_as(lambda: not pids.exists()), pytest.raises(Unwanted, match="Asking: ended"):
+        git("ls-remote", "ssh://host/x", at=None, action="Asking", timeout=3 * SOON, forge=True)
+    [pid] = pids.read_text().split()
+    until(lambda: not is_running(int(pid)), within=15, what="the slow program is gone")
+
+
+def test_a_command_that_is_wanted_has_what_it_was_given_and_its_time() -> None:
+    """It is asked after every half second, whatever goes in and out meanwhile."""
+    given, said = b"line\n" * 50_000, "seq 50000; sleep 0.6; cat; seq 50000"
+    numbers = b"".join(b"%d\n" % number for number in range(1, 50_001))
+    with as_long_as(lambda: True):
+        for stdin in (given, b""):
+            answer = git("-c", f"alias.say=!{said}", "say", at=None, action="Asking", timeout=3 * SOON, stdin=stdin)
+            assert answer.out == numbers + stdin + numbers
+        with pytest.raises(TookTooLong, match=r"longer than 0\.7 s"):
+            git(*("-c", "alias.slowly=!sleep 60", "slowly"), at=None, action="Asking", timeout=timedelta(seconds=0.7))
 
 
 def test_what_a_command_takes_of_memory_is_bounded(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from schedules.models import Run
+from tests.schedules.admin.lists import page_costs_the_same
 from tests.schedules.factories import (
     make_repository,
     make_run,
@@ -58,15 +57,7 @@ def test_it_costs_the_same_queries_however_much_there_is(console: Client, now: d
             make_session(make_run(schedule, now=now, status="running"), now=now, status="running")
             make_worker(now=now)
 
-    more(1)
-    console.get(HOME)
-    with CaptureQueriesContext(connection) as few:
-        console.get(HOME)
-    more(20)
-    with CaptureQueriesContext(connection) as many:
-        console.get(HOME)
-
-    assert len(many) == len(few)
+    page_costs_the_same(console, HOME, more, few=1, many=21)
 
 
 def test_one_sees_only_what_one_may(stranger: Client, now: datetime) -> None:

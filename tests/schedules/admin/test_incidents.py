@@ -3,12 +3,11 @@
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from schedules.models import Incident
+from tests.schedules.admin.lists import page_costs_the_same
 from tests.schedules.factories import make_run, make_schedule, make_session
 
 LIST = reverse("admin:schedules_incident_changelist")
@@ -103,14 +102,7 @@ def test_many_cost_no_more_queries_than_one(console: Client, now: datetime, url:
             subject = f"cause {Incident.objects.count()}"
             Incident.objects.alarm("no_success", subject, message="!", schedule=schedule, now=now)
 
-    more(1)
-    console.get(url)
-    with CaptureQueriesContext(connection) as few:
-        console.get(url)
-    more(20)
-    with CaptureQueriesContext(connection) as many:
-        console.get(url)
-    assert len(many) == len(few)
+    page_costs_the_same(console, url, more, few=1, many=21)
 
 
 # --- attempts and late reports ---

@@ -8,10 +8,11 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils.html import strip_tags
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 
 from schedules.models import Budget, Hold, Pool, Schedule
 from schedules.spending import settle
+from schedules.tasks import dispatch
 from tests.schedules.admin.forms import errors_of, submit
 from tests.schedules.factories import (
     make_pool,
@@ -83,6 +84,37 @@ def test_a_pool_does_not_become_narrower_than_a_session_of_it(console: Client, n
     assert submit(console, page, places=0).status_code == 302  # shut on purpose
 
 
+def test_who_deletes_a_pool_is_told_whom_it_held_back(console: Client, now: datetime) -> None:
+    pool = make_pool("memory", places=5)
+    for number in range(7):
+        make_schedule(f"build-{number}", now=now).pools.add(pool)
+    models = make_pool("opus", model="claude-opus-*")
+
+    page = strip_tags(text(console, reverse("admin:schedules_pool_delete", args=(pool.pk,))))
+    assert "memory, the limit of 7 schedules: build-0, build-1, build-2, build-3, build-4 and 2 others" in page
+    assert "relationship" not in page
+    page = strip_tags(text(console, reverse("admin:schedules_pool_delete", args=(models.pk,))))
+    assert "opus, the limit of every session of claude-opus-*" in page
+
+
+@pytest.mark.parametrize("how", ["page", "selection"])
+@pytest.mark.parametrize("limit", ["pool", "budget"])
+def test_what_waited_for_a_limit_that_is_deleted_starts_at_once(
+    console: Client, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks, limit: str, how: str
+) -> None:
+    row = make_pool() if limit == "pool" else Budget.objects.create(limit_usd=1)
+    page, data = reverse(f"admin:schedules_{limit}_delete", args=(row.pk,)), {"post": "yes"}
+    if how == "selection":
+        page = reverse(f"admin:schedules_{limit}_changelist")
+        data |= {"action": "delete_selected", "_selected_action": str(row.pk)}
+
+    with django_capture_on_commit_callbacks() as follows:
+        assert console.post(page, data).status_code == 302
+
+    assert not type(row).objects.exists()
+    assert dispatch in follows
+
+
 def test_a_schedule_is_given_pools_weight_and_the_money_of_a_run(console: Client, now: datetime) -> None:
     pool = make_pool("memory", places=5)
     schedule = make_schedule(now=now, runner="claude", max_budget_usd="1.00")
@@ -97,6 +129,23 @@ def test_a_schedule_is_given_pools_weight_and_the_money_of_a_run(console: Client
     assert submit(console, page, pools=[pool.pk], weight=5, max_run_usd="4.00").status_code == 302
     schedule.refresh_from_db()
     assert (list(schedule.pools.all()), schedule.weight, schedule.max_run_usd) == ([pool], 5, Decimal("4.00"))
+
+
+def test_a_session_fits_into_the_pools_of_its_provider_and_model_too(console: Client, now: datetime) -> None:
+    schedule = make_schedule("wide", now=now, runner="claude", model="opus", weight=4)
+    errors = {"places": ["A session of wide takes more places than that."]}
+    add = reverse("admin:schedules_pool_add")
+    assert errors_of(submit(console, add, name="x", places=3, provider="anthropic")) == errors
+    assert errors_of(submit(console, add, name="x", places=3, model="claude-opus-*")) == errors
+    assert submit(console, add, name="shut", places=0, provider="anthropic").status_code == 302
+    assert submit(console, add, name="others", places=1, provider="openai").status_code == 302
+    assert submit(console, add, name="opus", places=4, model="claude-opus-*").status_code == 302
+
+    page = reverse("admin:schedules_schedule_change", args=(schedule.pk,))
+    assert errors_of(submit(console, page, weight=5)) == {
+        "pools": ["A session takes 5 places, more than there are in all: opus (4)."]
+    }
+    assert submit(console, page, weight=5, model="haiku").status_code == 302
 
 
 def test_a_duplicate_is_in_the_same_pools(console: Client, now: datetime) -> None:
@@ -217,7 +266,7 @@ def test_a_queued_session_is_shown_with_what_it_waits_for(console: Client, now: 
     schedule.pools.add(make_pool("deploys", places=0))
     make_worker(now=now)
     session = make_session(make_run(schedule, now=now), now=now)
-    told = "ool deploys: 0 of 0 places taken"
+    told = "ool deploys is shut"
 
     for page in (
         reverse("admin:schedules_session_change", args=(session.pk,)),

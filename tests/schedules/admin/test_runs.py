@@ -152,6 +152,23 @@ def test_a_run_page_costs_the_same_queries_whatever_its_sessions(console: Client
     assert len(many) == len(few)
 
 
+def test_a_row_that_stands_for_many_due_times_says_how_many_until_when_and_what_became_of_them(
+    console: Client, now: datetime
+) -> None:
+    until = now - timedelta(minutes=1)
+    many = make_run(
+        now=now - timedelta(hours=9), status=Run.Status.SKIPPED, reason="paused", missed_count=540, missed_until=until
+    )
+    make_run(now=now, status=Run.Status.MISSED, missed_count=1, missed_until=now)
+
+    rows, page = console.get(LIST).content.decode(), console.get(page_of(many)).content.decode()
+
+    assert ">540 due times<" in rows
+    assert "1 due time<" not in rows
+    assert "Due times skipped" in page
+    assert f"{until:%Y-%m-%d %H:%M:%S} UTC" in page
+
+
 def test_a_skipped_run_says_that_nothing_was_run(console: Client, now: datetime) -> None:
     run = make_run(now=now, status=Run.Status.MISSED, missed_count=3, missed_until=now, message="3 due times missed.")
 

@@ -14,6 +14,7 @@ from django.urls import reverse
 from schedules import firing, steering
 from schedules.admin.schedule_form import ScheduleForm
 from schedules.models import Schedule
+from schedules.rendering.display import zoned
 from tests.schedules.admin.forms import errors_of, filled, form_of, submit
 from tests.schedules.factories import make_command, make_repository, make_schedule
 
@@ -201,6 +202,26 @@ def test_a_new_time_is_planned_from_now_and_never_fires_the_past(console: Client
     assert after.due_at
     assert after.due_at > now
     assert firing.fire_due(now=now).runs == 0
+
+
+def test_an_edit_tells_what_became_of_the_time_that_it_took_away(console: Client, now: datetime) -> None:
+    later = (now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+    to_come = make_schedule(now=now, cron=f"0 {later.hour} * * *")
+    due = make_schedule(now=now - timedelta(minutes=1), cron="* * * * *")  # and beat is away
+    assert due.next_run_at
+
+    assert f", and no longer {zoned(later, 'UTC')}." in said(
+        console, submit(console, page_of(to_come), cron="59 23 29 2 *")
+    )
+    told_of_due = said(console, submit(console, page_of(due), cron="59 23 29 2 *"))
+
+    assert f"{zoned(due.next_run_at, 'UTC')} was due by the old times, and is on record." in told_of_due
+    assert "no longer" not in told_of_due
+    assert due.runs.get().status == "queued"
+
+
+def said(console: Client, response: Any) -> str:
+    return " ".join(str(message) for message in console.get(response.url).context["messages"])
 
 
 def test_saving_without_a_change_writes_nothing(console: Client, now: datetime) -> None:

@@ -7,6 +7,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from tests.schedules.factories import make_schedule
+
 PREVIEW = reverse("admin:schedules_schedule_preview")
 
 
@@ -52,6 +54,23 @@ def test_the_preview_keeps_within_start_and_end(console: Client) -> None:
 
     assert [time["utc"] for time in told["times"]] == [f"2040-01-0{day} 09:00:00 UTC" for day in (1, 2, 3)]
     assert len(console.get(PREVIEW, query | {"ends_at_0": "yesterday"}).json()["times"]) == 10
+
+
+def test_the_preview_counts_what_ran_already_and_says_why_nothing_is_left(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now, max_runs=3, fired_count=2)
+    query = {"cron": "0 9 * * *", "time_zone": "UTC", "max_runs": "3", "schedule": str(schedule.pk)}
+
+    assert len(console.get(PREVIEW, query).json()["times"]) == 1
+    assert len(console.get(PREVIEW, query | {"max_runs": "5"}).json()["times"]) == 3
+    assert len(console.get(PREVIEW, query | {"schedule": "nonsense"}).json()["times"]) == 3
+    none_left = console.get(PREVIEW, query | {"max_runs": "2"}).json()
+    assert (none_left["times"], none_left["words"]) == ([], "At 09:00, every day, 2 times: it ran 2 of 2 times")
+
+
+def test_the_page_of_a_schedule_asks_for_its_own_preview(console: Client, now: datetime) -> None:
+    schedule = make_schedule(now=now)
+    page = console.get(reverse("admin:schedules_schedule_change", args=(schedule.pk,))).content.decode()
+    assert f'data-rota-preview="{PREVIEW}?schedule={schedule.pk}&amp;"' in page
 
 
 def test_the_preview_of_nothing_is_by_hand(console: Client) -> None:

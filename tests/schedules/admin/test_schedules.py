@@ -85,6 +85,20 @@ def test_a_schedule_that_nobody_fires_is_late(console: Client, now: datetime) ->
     assert "Is beat running?" in page
 
 
+def test_a_schedule_that_is_over_or_held_back_by_jitter_says_so_in_the_list_and_on_its_page(
+    console: Client, now: datetime
+) -> None:
+    over = make_schedule(now=now, max_runs=1, fired_count=1)
+    spread = make_schedule(now=now, jitter=timedelta(hours=1))
+
+    rows = console.get(LIST).content.decode()
+
+    for page in (rows, console.get(page_of(over)).content.decode()):
+        assert "It ran 1 of 1 time" in page
+    for page in (rows, console.get(page_of(spread)).content.decode()):
+        assert " later, by its jitter" in page
+
+
 def test_a_schedule_in_a_freeze_window_is_shown_as_frozen(console: Client, now: datetime) -> None:
     frozen, _free = make_schedule("frozen-one", now=now), make_schedule("free-one", now=now)
     began = timezone.now() - timedelta(hours=1)

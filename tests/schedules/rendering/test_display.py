@@ -1,10 +1,11 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from schedules.models import Schedule
-from schedules.rendering import display
+from schedules.rendering import display, durations
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -64,7 +65,15 @@ def test_amounts_are_short(number: int | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [("ok", ""), ("", ""), ("overlap", "the run before was still open"), ("new_one", "new_one")]
+    ("code", "words"),
+    [
+        ("ok", ""),
+        ("", ""),
+        ("overlap", "the run before was still open"),
+        ("cancelled", "cancelled"),  # by whom, its message says
+        ("superseded", "a later time was due by then"),  # which may have been skipped
+        ("new_one", "new_one"),
+    ],
 )
 def test_a_reason_is_told_in_words(code: str, words: str) -> None:
     assert display.reason_words(code) == words
@@ -90,3 +99,38 @@ def test_when_a_schedule_runs_is_told_in_words(cron: str, words: str) -> None:
 )
 def test_a_cost_says_who_says_so(usd: Decimal, source: str, text: str) -> None:
     assert display.cost(usd, source) == text
+
+
+def planned(**fields: Any) -> Schedule:
+    schedule = Schedule(**{"name": "daily", "cron": "0 9 * * *", **fields})
+    schedule.plan(NOON)
+    return schedule
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, ""),
+        ({"max_runs": 3, "fired_count": 2}, ""),
+        ({"max_runs": 2, "fired_count": 2}, "it ran 2 of 2 times"),
+        ({"cron": "", "at": NOON - timedelta(hours=1)}, "its one time has passed"),
+        (
+            {"ends_at": NOON - timedelta(days=1)},
+            "no time is left before its end, Thu 19 Nov 2026 12:00 +00:00",
+        ),
+        ({"cron": ""}, ""),  # only by hand
+        ({"status": Schedule.Status.PAUSED}, ""),  # which says why itself
+    ],
+)
+def test_a_schedule_without_a_further_time_says_why(fields: dict[str, Any], why: str) -> None:
+    assert display.no_further(planned(**fields)) == why
+
+
+def test_what_jitter_adds_to_the_next_time_is_told() -> None:
+    plain, spread = planned(), planned(jitter=timedelta(hours=1))
+    assert spread.due_at
+    assert spread.next_run_at
+    seconds = timedelta(seconds=round((spread.due_at - spread.next_run_at).total_seconds()))
+
+    assert display.held_back(spread) == f"{durations.write(seconds)} later, by its jitter"
+    assert display.held_back(plain) == display.held_back(planned(cron="")) == ""

@@ -137,6 +137,13 @@ def test_next_of_a_schedule_without_a_time_says_so() -> None:
 
     assert schedule("next", "by-hand").err == "by-hand has no further time: only by hand.\n"
     assert schedule("next", "ended").err.startswith("ended has no further time: At 09:00")
+    assert "no time is left before its end" in schedule("next", "ended").err
+    assert "never: no time is left before its end" in schedule("show", "ended").out
+
+
+def test_what_jitter_adds_is_shown() -> None:
+    make_schedule("spread", now=NOW, jitter=timedelta(hours=1))
+    assert " later, by its jitter" in schedule("show", "spread").out
 
 
 def test_pause_and_resume(briefing: Schedule) -> None:
@@ -261,3 +268,10 @@ def test_what_can_not_be_filled_in_is_refused(arguments: tuple[str, ...], code: 
     make_schedule("daily", now=NOW, repositories=[make_repository("shop")])
     ended = schedule("backfill", "daily", *arguments)
     assert (ended.code, words in ended.err) == (code, True), ended
+
+
+def test_where_the_zone_is_gone_it_is_told_and_no_time_is_blamed() -> None:
+    daily = make_schedule("daily", now=NOW)
+    Schedule.objects.filter(pk=daily.pk).update(time_zone="Mars/Phobos")
+    ended = schedule("backfill", "daily", "--from", "2026-01-01")
+    assert (ended.code, ended.err) == (4, "There is no time zone Mars/Phobos: mend the schedule first.\n")
