@@ -326,7 +326,7 @@ LOGGING = {
     },
     "handlers": {
         "console": {
-            "class": "logging.StreamHandler",
+            "class": "config.console.Console",
             # bin/up writes the time in front of every line.
             "formatter": "dated" if env.flag("LOG_TIMES", default=True) else "line",
         }

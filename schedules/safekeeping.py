@@ -38,7 +38,7 @@ class Safekeeping:
 
     def look(self, at: float) -> None:
         """While it runs, often: keep what is due to be kept. `at`: seconds of the monotonic clock."""
-        if self.is_wanted:
+        if self.is_wanted and not self._is_over:
             self._parking.look(at)
 
     def close(self) -> None:

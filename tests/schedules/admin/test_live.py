@@ -1,6 +1,7 @@
 """The stream of a session, through the ASGI application that serves it."""
 
 import asyncio
+import gc
 import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -255,6 +256,7 @@ def open_connections() -> int:
 def test_listeners_to_whom_nothing_happens_hold_no_connection(console: Client, now: datetime) -> None:
     session = make_session(now=now, status="running")
     connections.close_all()
+    gc.collect()  # SQLite's file stays open while there is a cursor, that of an error in another test say
 
     async def story() -> None:
         listeners = [await connect(listen(events_of(session), console)) for _ in range(3)]
