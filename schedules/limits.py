@@ -30,8 +30,11 @@ _FEW, *_SIZES = (16, 256, 1024, 4096, 10_000)
 _KNOWN = 1000  # values of a column that are remembered
 
 
-def admit(*, now: datetime) -> list[int]:
-    """Mark the sessions that may start now as admitted, by priority and age. The caller publishes their ids."""
+def admit(*, now: datetime, about_to: Callable[[list[int]], object] = lambda _: None) -> list[int]:
+    """Mark the sessions that may start now as admitted, by priority and age. The caller publishes their ids.
+
+    `about_to` is told of them before they are marked, and returns soon: a lock is held.
+    """
     if not _WAITING.all():
         return []
     with transaction.atomic():
@@ -39,6 +42,7 @@ def admit(*, now: datetime) -> list[int]:
         places = Places.read(now=now)
         chosen = _choose(places)
         if chosen:
+            about_to(chosen)
             Session.objects.admit(chosen, now=now)
     # Not inside: whoever changes a run locks its schedule first, and would wait for us as we for them.
     for run_id in places.short_runs:

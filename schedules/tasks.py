@@ -107,7 +107,7 @@ def publish(session_ids: list[int]) -> int:
     if not session_ids:
         return 0
     try:
-        publishing.publish(execute_session, session_ids, queue=_SESSIONS)
+        _outbox.publish(execute_session, session_ids)
     except OperationalError as error:
         Session.objects.release(session_ids)
         logger.warning(
@@ -117,7 +117,8 @@ def publish(session_ids: list[int]) -> int:
     return len(session_ids)
 
 
-_dispatcher = Dispatcher(admit=lambda: limits.admit(now=timezone.now()), publish=publish)
+_outbox = publishing.Outbox(_SESSIONS)
+_dispatcher = Dispatcher(admit=lambda: limits.admit(now=timezone.now(), about_to=_outbox.write_ahead), publish=publish)
 
 
 # The session's row says that it runs; another one of Celery's would say so for ever when the worker dies.

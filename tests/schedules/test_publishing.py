@@ -11,7 +11,7 @@ from django.conf import settings
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from schedules.publishing import publish
+from schedules.publishing import Outbox, publish
 from schedules.tasks import execute_session
 
 
@@ -45,6 +45,34 @@ def test_many_go_in_their_order_and_each_under_an_id_of_its_own(broker: str) -> 
     assert len({message.headers["id"] for message in messages}) == 2500
     assert messages[5].properties["correlation_id"] == messages[5].headers["id"]
     assert messages[5].headers["argsrepr"] == "(5,)"
+
+
+def sent() -> list[str]:
+    """About which sessions messages lie in the queue, the oldest first. Takes them out."""
+    told = [message["headers"]["argsrepr"] for message in raw(-1)]
+    with redis.Redis(unix_socket_path=str(settings.ROTA_VALKEY_SOCKET)) as client:
+        client.delete("sessions")
+    return told
+
+
+@pytest.mark.no_cover
+def test_what_is_written_ahead_is_what_is_sent_if_it_is_what_was_expected(broker: str) -> None:
+    outbox, many = Outbox("sessions"), range(1000, 2200)
+    outbox.write_ahead(many)  # nothing is known of their form yet
+    outbox.publish(execute_session, many)
+    assert sent() == [f"({number},)" for number in many]
+
+    outbox.write_ahead(many)
+    outbox.publish(execute_session, many)
+    publish(execute_session, many, queue="sessions")
+    ahead, after = raw(-1)[0], raw(-1)[-1]
+    assert set(ahead["headers"]) == set(after["headers"])
+    assert sent() == [f"({number},)" for number in many] * 2
+
+    outbox.write_ahead(many)
+    outbox.publish(execute_session, range(1000, 2100))
+    outbox.publish(execute_session, [7])
+    assert sent() == [f"({number},)" for number in (*range(1000, 2100), 7)]
 
 
 @pytest.mark.usefixtures("frozen_broker")
