@@ -1,7 +1,5 @@
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +15,7 @@ from schedules import stopping
 from schedules.admin.deletion import NotDeleted, forget
 from schedules.models import Freeze, Run, Schedule, Session, SessionEvent
 from tests.schedules.factories import make_event, make_run, make_schedule, make_session
+from tests.schedules.locks import somebody_holding, waits_no_longer
 
 LIST = reverse("admin:schedules_schedule_changelist")
 
@@ -131,41 +130,6 @@ def test_a_database_that_is_busy_is_told_and_not_an_error(console: Client, now: 
 
     console.post(confirmation(schedule), {"post": "yes"})
     assert not Schedule.objects.filter(pk=schedule.pk).exists()
-
-
-@contextmanager
-def somebody_holding(schedule: Schedule) -> Iterator[None]:
-    """Another connection writes to it, and takes its time."""
-    held, over = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with transaction.atomic():
-            Schedule.objects.filter(pk=schedule.pk).hold()
-            held.set()
-            over.wait(timeout=30)
-        connection.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(timeout=30)
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=30)
-
-
-@contextmanager
-def waits_no_longer() -> Iterator[None]:
-    """Whom a lock keeps waiting is refused at once, and not after the 20 seconds or more of the settings."""
-    postgres = connection.vendor == "postgresql"
-    with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '100ms'" if postgres else "PRAGMA busy_timeout = 100")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = 0" if postgres else "PRAGMA busy_timeout = 20000")
 
 
 @pytest.mark.django_db(transaction=True)
