@@ -76,8 +76,10 @@ class Among(Func):
         return self.as_sql(compiler, connection, template=template, arg_joiner=joiner, **context)
 
 
-def insert_selected(like: Model, source: QuerySet[Any], columns: Mapping[str, Expression | F]) -> list[int]:
-    """A row for each one of `source`; returns their ids.
+def insert_selected(
+    like: Model, source: QuerySet[Any], columns: Mapping[str, Expression | F], *, returning: bool = True
+) -> list[int]:
+    """A row for each one of `source`; returns their ids, if they are wanted.
 
     `columns` says which columns come of the row of `source`. Every other one is as in `like`, which is not saved.
     """
@@ -88,13 +90,13 @@ def insert_selected(like: Model, source: QuerySet[Any], columns: Mapping[str, Ex
     same = [field for name, field in fields.items() if name not in columns]
     values = [field.get_db_prep_save(field.pre_save(like, True), connection) for field in same]
     into = ", ".join(map(_column, (*(fields[name] for name in columns), *same)))
+    ids = f" RETURNING {_column(_key(type(like)))}" if returning else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {_table(type(like))} ({into}) "
-            f"SELECT made.*{', %s' * len(same)} FROM ({sql}) made RETURNING {_column(_key(type(like)))}",
+            f"INSERT INTO {_table(type(like))} ({into}) SELECT made.*{', %s' * len(same)} FROM ({sql}) made{ids}",
             [*values, *params],
         )
-        return [pk for (pk,) in cursor.fetchall()]
+        return [pk for (pk,) in cursor.fetchall()] if returning else []
 
 
 def prepared(model: type[Model], columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:

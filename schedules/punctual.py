@@ -43,12 +43,13 @@ def record(due: ScheduleQuerySet, *, now: datetime, limit: int) -> Recorded:
     first = dict(due.order_by("due_at").annotate(timing=_timing()).values_list("pk", "timing")[:limit])
     if not first:
         return Recorded()
-    moves = _Moves.reckoned(first, now)  # which may take long: before the rows are held
-    halves = in_halves(list(first), lambda pks: _recorded(due, pks, moves, now))
+    with in_halves(len(first)) as halves:
+        moves = _Moves.reckoned(first, now)  # which may take long: before the rows are held
+        recorded = halves.of(list(first), lambda pks: _recorded(due, pks, moves, now))
     return Recorded(
-        schedules=sum(half.schedules for half in halves),
-        runs=sum(half.runs for half in halves),
-        left=[pk for half in halves for pk in half.left],
+        schedules=sum(half.schedules for half in recorded),
+        runs=sum(half.runs for half in recorded),
+        left=[pk for half in recorded for pk in half.left],
         more=len(first) == limit,
     )
 
@@ -273,5 +274,6 @@ def _write(kind: _Kind, now: datetime) -> int:
             "model_asked": F("schedule__model"),
             "agent_session_id": bulk.RandomUUID(),
         },
+        returning=False,
     )
     return len(runs)

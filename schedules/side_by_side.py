@@ -5,8 +5,10 @@ PostgreSQL has a process for each connection, and a burst is its work much more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from django.db import connection
@@ -16,22 +18,49 @@ Result = TypeVar("Result")
 MANY = 1_000  # rows: from so many on it is worth to connect once more
 
 
-def in_halves(ids: Sequence[int], work: Callable[[Sequence[int]], Result]) -> list[Result]:
-    """What `work`, a transaction of its own, returned for each half of the ids: one of them in a thread of its own.
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Of what is to be done; or the whole, where there is no `second` thread with a connection of its own."""
 
-    Raises what it raised; by then both have ended, and the other one may have done its part. Few ids, or those of a
-    transaction that others can't see into, are not divided.
-    """
-    if len(ids) < MANY or connection.vendor != "postgresql" or connection.in_atomic_block:
-        return [work(ids)]
+    second: ThreadPoolExecutor | None
 
-    def elsewhere() -> Result:
+    def of(self, ids: Sequence[int], work: Callable[[Sequence[int]], Result]) -> list[Result]:
+        """What `work`, a transaction of its own, returned for each half of the ids.
+
+        Raises what it raised; by then both have ended, and the other one may have done its part.
+        """
+        if self.second is None:
+            return [work(ids)]
+        half = len(ids) // 2
+        theirs = self.second.submit(work, ids[half:])
         try:
-            return work(ids[half:])
+            ours = work(ids[:half])
         finally:
-            connection.close()
+            wait([theirs])
+        return [ours, theirs.result()]
 
-    half = len(ids) // 2
+
+@contextmanager
+def in_halves(rows: int) -> Iterator[Halves]:
+    """Put it around what has to be done first, too: meanwhile the second connection is opened.
+
+    Few rows, or those of a transaction that others can't see into, are not divided.
+    """
+    if rows < MANY or connection.vendor != "postgresql" or connection.in_atomic_block:
+        yield Halves(None)
+        return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rota-half") as second:
-        theirs = second.submit(elsewhere)
-        return [work(ids[:half]), theirs.result()]
+        second.submit(_connect)  # what it raises, the first statement raises again
+        try:
+            yield Halves(second)
+        finally:
+            second.submit(_disconnect)
+
+
+def _connect() -> None:
+    """That of the thread which calls it."""
+    connection.ensure_connection()
+
+
+def _disconnect() -> None:
+    connection.close()

@@ -13,6 +13,7 @@ from schedules import punctual, side_by_side
 from schedules.firing import fire_due
 from schedules.models import Run, Schedule, Session
 from schedules.side_by_side import in_halves
+from tests.processes import until
 from tests.schedules.factories import make_repository, make_schedule
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,11 +26,22 @@ def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(side_by_side, "MANY", 10)
     yield
     assert not [one for one in threading.enumerate() if one.name.startswith("rota-half")]
+    until(lambda: _connections() == 1, within=20, what="the second connection is closed")
+
+
+def _connections() -> int:
+    if connection.vendor != "postgresql":
+        return 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()")
+        (count,) = cursor.fetchone()
+    return int(count)
 
 
 def _parts(ids: Sequence[int]) -> list[tuple[list[int], int]]:
     """What each part was of, and in which thread."""
-    return in_halves(ids, lambda part: (list(part), threading.get_ident()))
+    with in_halves(len(ids)) as halves:
+        return halves.of(ids, lambda part: (list(part), threading.get_ident()))
 
 
 def test_each_half_has_a_connection_where_the_database_has_processes() -> None:
