@@ -9,14 +9,16 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from django.db.models import Max
-from django.db.models.functions import Coalesce
+from django.db.models import Max, Q
 
 from schedules import timetable
 from schedules.models import Reason, Repository, Run, Schedule
-from schedules.occasions import Missed, occasions, passed
+from schedules.occasions import MOST_PASSED, Missed, occasions, passed
 from schedules.rendering import durations
 from schedules.timetable import TimetableError
+
+Place = tuple[int, int | None]  # schedule, repository
+Span = tuple[datetime, datetime]  # the first and the last nominal time that a row stands for
 
 _OFF = {
     Schedule.Status.PAUSED: Reason.PAUSED,
@@ -34,41 +36,62 @@ def places_of(schedules: Collection[Schedule]) -> dict[int, list[Repository | No
     return places
 
 
-def recorded(times: Iterable[tuple[Schedule, datetime]]) -> set[tuple[int, int | None, datetime]]:
-    """Those of the nominal times that are on record already, each as (schedule, repository, time).
+def recorded(spans: Iterable[tuple[Schedule, datetime, datetime]]) -> dict[Place, list[Span]]:
+    """What is on record already of nominal times from … to …, earliest first: the clock jumped back, or an edit went to
+    and fro.
 
-    The clock jumped back, or an edit went to and fro.
+    All spans in one query. It may tell of more than was asked for, but of nothing that began before them.
     """
-    wanted = list(times)
-    fired = Run.objects.filter(
-        trigger=Run.Trigger.SCHEDULE,
-        schedule__in={schedule.pk for schedule, _ in wanted},
-        scheduled_for__in={time for _, time in wanted},
-    )
-    return set(fired.values_list("schedule_id", "repository_id", "scheduled_for"))
-
-
-def rest_of(schedule: Schedule, repository: Repository | None, missed: Missed) -> Missed | None:
-    """Of due times whose first one is on record: those after the last one that is. None: all are."""
+    wanted = list(spans)
+    if not wanted:
+        return {}
     rows = Run.objects.filter(
         trigger=Run.Trigger.SCHEDULE,
-        schedule=schedule,
-        repository=repository,
-        scheduled_for__range=(missed.first, missed.last),
-    )
-    last = rows.aggregate(last=Max(Coalesce("missed_until", "scheduled_for")))["last"]
-    if last is None or last >= missed.last:
+        schedule__in={schedule.pk for schedule, *_ in wanted},
+        scheduled_for__range=(min(first for _, first, _ in wanted), max(last for *_, last in wanted)),
+    ).order_by("scheduled_for")
+    found: dict[Place, list[Span]] = {}
+    for schedule, repository, first, until in rows.values_list(
+        "schedule_id", "repository_id", "scheduled_for", "missed_until"
+    ):
+        found.setdefault((schedule, repository), []).append((first, until or first))
+    return found
+
+
+def covers(known: Sequence[Span], time: datetime) -> bool:
+    return any(first <= time <= last for first, last in known)
+
+
+def rest_of(schedule: Schedule, missed: Missed, known: Sequence[Span]) -> list[Missed]:
+    """Of these due times those that are not on record: before, between and after what is."""
+    among = [span for span in known if span[1] >= missed.first and span[0] <= missed.last]
+    if not among:
+        return [missed]
+    rest, after = [], missed.first - datetime.resolution
+    for first, last in among:
+        rest.append(_between(schedule, missed, after, first - datetime.resolution))
+        after = max(after, last)
+    rest.append(_between(schedule, missed, after, missed.last))
+    return [group for group in rest if group]
+
+
+def _between(schedule: Schedule, missed: Missed, after: datetime, until: datetime) -> Missed | None:
+    """Those of them in `(after, until]`."""
+    if until <= after or missed.first == missed.last:
         return None
     cron, zone = schedule.cron, schedule.time_zone
-    count = timetable.count(cron, zone, last, missed.last, missed.count)
-    return replace(missed, first=timetable.next_after(cron, zone, last), count=count)
+    count = timetable.count(cron, zone, after, until, missed.count)
+    if not count:
+        return None
+    last = timetable.previous_at_or_before(cron, zone, until) or until
+    more = missed.more and count == missed.count
+    return replace(missed, first=timetable.next_after(cron, zone, after), last=last, count=count, more=more)
 
 
 def unrun(
     schedule: Schedule, repository: Repository | None, missed: Missed, *, status: Run.Status, why: str, now: datetime
 ) -> Run:
     """The row, not saved, of due times that nothing ran for. `why` follows a colon and ends without a full stop."""
-    times = "1 due time" if missed.count == 1 else f"{missed.count} due times"
     return Run(
         schedule=schedule,
         repository=repository,
@@ -77,11 +100,15 @@ def unrun(
         missed_count=missed.count,
         status=status,
         reason=missed.reason,
-        message=f"{'More than ' if missed.more else ''}{times} {status}: {why}.",
+        message=f"{'More than ' if missed.more else ''}{_told(missed.count)} {status}: {why}.",
         overlap=schedule.overlap,
         queued_at=now,
         finished_at=now,
     )
+
+
+def _told(count: int) -> str:
+    return "1 due time" if count == 1 else f"{count} due times"
 
 
 def missed_run(schedule: Schedule, repository: Repository | None, missed: Missed, now: datetime) -> Run:
@@ -101,12 +128,12 @@ def record_take_off(schedule: Schedule, status: Schedule.Status, *, by: str, now
     """
     if schedule.status != Schedule.Status.ACTIVE:
         record_passed(schedule, now=now)
-        return now
+        return settled_until(schedule, now)
     first = schedule.next_run_at
     if first is None:
-        return now
+        return settled_until(schedule, now)
     if schedule.due_at is None or schedule.due_at > now:
-        return min(now, first - datetime.resolution)
+        return min(settled_until(schedule, now), first - datetime.resolution)
     reason = Reason.DISABLED if status == Schedule.Status.DISABLED else Reason.PAUSED
     try:
         plan = occasions(schedule, now)
@@ -162,15 +189,52 @@ def _take_back_jump(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def _save(schedule: Schedule, groups: Sequence[tuple[Missed, Run.Status, str]], now: datetime) -> None:
-    on_record = recorded((schedule, missed.first) for missed, *_ in groups)
+    on_record = recorded((schedule, missed.first, missed.last) for missed, *_ in groups)
     rows = []
     for repository in places_of([schedule]).get(schedule.pk, [None]):
+        known = on_record.get((schedule.pk, repository.pk if repository else None), ())
         for group, status, why in groups:
-            missed: Missed | None = group
-            if (schedule.pk, repository.pk if repository else None, group.first) in on_record:
-                missed = rest_of(schedule, repository, group)
-            if missed and why:
-                rows.append(unrun(schedule, repository, missed, status=status, why=why, now=now))
-            elif missed:
-                rows.append(missed_run(schedule, repository, missed, now))
+            for missed in rest_of(schedule, group, known):
+                if why:
+                    rows.append(unrun(schedule, repository, missed, status=status, why=why, now=now))
+                else:
+                    rows.append(missed_run(schedule, repository, missed, now))
     Run.objects.bulk_create(rows)
+
+
+# --- A clock that was set back ----------------------------------------------------------------------------------------
+
+
+def settled_until(schedule: Schedule, now: datetime) -> datetime:
+    """`now`; or, where the clock was corrected, the last due time after it that is on record as not run."""
+    # By when it was recorded, for that has an index, and no due time is on record before it came.
+    rows = Run.objects.filter(schedule=schedule, trigger=Run.Trigger.SCHEDULE, finished_at__gt=now)
+    return max(now, rows.aggregate(last=Max("missed_until"))["last"] or now)
+
+
+def forget_what_is_to_come(*, now: datetime) -> None:
+    """Due times that are on record as not run, and come again: their rows go, or tell only of those before `now`.
+
+    But for those of a clock that jumped: whoever resumes their schedule takes them back.
+    """
+    stands = Run.objects.filter(trigger=Run.Trigger.SCHEDULE, finished_at__gt=now, missed_until__gt=now)
+    stands = stands.exclude(~Q(schedule__status=Schedule.Status.ACTIVE), reason=Reason.CLOCK_JUMPED)
+    stands.filter(scheduled_for__gt=now).delete()
+    for run in stands.select_related("schedule").defer("snapshot"):
+        _cut(run, now)
+
+
+def _cut(run: Run, now: datetime) -> None:
+    """Unless its schedule was edited since: then nobody knows which times it stands for."""
+    cron, zone, until = run.schedule.cron, run.schedule.time_zone, run.missed_until
+    try:
+        count = 1 + timetable.count(cron, zone, run.scheduled_for, until or now, MOST_PASSED)
+        last = timetable.previous_at_or_before(cron, zone, now)
+        left = 1 + timetable.count(cron, zone, run.scheduled_for, now, run.missed_count)
+    except TimetableError:
+        return
+    if last is None or count < run.missed_count or (count > run.missed_count and run.reason != Reason.CLOCK_JUMPED):
+        return
+    left = min(left, run.missed_count)
+    message = f"{_told(left)} {run.status}:{run.message.partition(':')[2]}"
+    Run.objects.filter(pk=run.pk).update(missed_until=last, missed_count=left, message=message)

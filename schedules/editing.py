@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from schedules.accounting import record_passed
+from schedules.accounting import record_passed, settled_until
 from schedules.firing import fire_one
 from schedules.models import Schedule
 from schedules.steering import BROUGHT_BACK, bring_back
@@ -38,7 +38,7 @@ def save_edited(schedule: Schedule, changed: Collection[str], *, by: str, now: d
             bring_back(schedule, by=by, now=now)
             saved |= set(BROUGHT_BACK)
         elif timing:
-            schedule.plan(now)
+            schedule.plan(settled_until(schedule, now))
             if schedule.overdue_at:  # by the old times
                 schedule.overdue_at = schedule.answers_by()
             saved |= {*Schedule.PLAN_FIELDS, "overdue_at"}

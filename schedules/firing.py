@@ -9,16 +9,15 @@ everything else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
-from django.db.models import Exists, OuterRef
 
 from schedules import budgets, halts, punctual
-from schedules.accounting import missed_run, places_of, recorded, rest_of, unrun
+from schedules.accounting import Span, covers, missed_run, places_of, recorded, rest_of, unrun
 from schedules.agents import rehearsed
 from schedules.models import Incident, Reason, Repository, Run, Schedule, Session
 from schedules.models.incident import Cause
@@ -27,9 +26,16 @@ from schedules.models.validation import schedule_problems
 from schedules.models.write_back import write_back
 from schedules.new_runs import Place, new_run, new_session, open_runs, refusal
 from schedules.occasions import Missed, Occasions, occasions
-from schedules.rendering import durations
 from schedules.steering import cancel_run
 from schedules.timetable import TimetableError
+from schedules.unfired import (
+    BROKEN_FIELDS,
+    break_unread,
+    cause_of_breakage,
+    cause_of_jump,
+    cause_of_missed,
+    mark_broken,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +175,8 @@ def _fire_each(among: ScheduleQuerySet, *, now: datetime, limit: int) -> Fired:
             continue
         except Exception as error:
             logger.exception("Schedule %d can't be fired: broken", pk, extra={"action": "schedule_broken"})
-            fired = _break_unread(pk, f"It can't be fired: {type(error).__name__}: {error}", now)
+            schedules += break_unread(pk, f"It can't be fired: {type(error).__name__}: {error}", now=now)
+            continue
         schedules, runs = schedules + fired.schedules, runs + fired.runs
     return Fired(schedules=schedules, runs=runs, more=len(due) == limit and schedules > 0)
 
@@ -198,19 +205,19 @@ class _Around:
 
     places: Mapping[int, Sequence[Repository | None]]
     open_runs: Mapping[Place, Sequence[Run]]
-    recorded: Collection[tuple[int, int | None, datetime]]
+    recorded: Mapping[Place, Sequence[Span]]
     halts: halts.Halts
     money: budgets.Refusals
 
 
 def _collected(planned: Sequence[tuple[Schedule, _Plan]], now: datetime) -> _Writing:
     schedules = [schedule for schedule, _ in planned]
-    times = [time for schedule, plan in planned for time in _times(schedule, plan)]
+    spans = [_span(schedule, plan, now) for schedule, plan in planned]
     around = _Around(
         places=places_of(schedules),
         open_runs=open_runs(schedules),
-        recorded=recorded((schedule, time) for schedule, plan in planned for time in _times(schedule, plan)),
-        halts=halts.Halts.read(since=min(times, default=now), now=now),
+        recorded=recorded(spans),
+        halts=halts.Halts.read(since=min((first for _, first, _ in spans), default=now), now=now),
         money=budgets.refusals(now=now),
     )
     writing = _Writing()
@@ -224,12 +231,10 @@ def _collected(planned: Sequence[tuple[Schedule, _Plan]], now: datetime) -> _Wri
     return writing
 
 
-def _times(schedule: Schedule, plan: _Plan) -> list[datetime]:
-    """The nominal times that rows may be made for."""
-    found = [schedule.next_run_at]
-    if plan.occasions:
-        found += [plan.occasions.run_for, *(missed.first for missed in plan.occasions.missed)]
-    return [time for time in found if time]
+def _span(schedule: Schedule, plan: _Plan, now: datetime) -> tuple[Schedule, datetime, datetime]:
+    """From its first nominal time to the last one that rows may be made for."""
+    first = schedule.next_run_at or now
+    return schedule, first, plan.occasions.last if plan.occasions else first
 
 
 def _fired(schedule: Schedule, plan: _Plan, around: _Around, now: datetime) -> _Writing:
@@ -238,23 +243,38 @@ def _fired(schedule: Schedule, plan: _Plan, around: _Around, now: datetime) -> _
         return _broken(schedule, plan.problem, around, now)
     writing = _Writing(moved=[schedule])
     for repository in around.places.get(schedule.pk, [None]):
-        place = (schedule.pk, repository.pk if repository else None)
+        known = around.recorded.get((schedule.pk, repository.pk if repository else None), ())
         for group in found.missed:
-            known = (*place, group.first) in around.recorded
-            if missed := rest_of(schedule, repository, group) if known else group:
+            for missed in rest_of(schedule, group, known):
                 writing.runs.append(_not_run(schedule, repository, missed, around, now))
-        if found.run_for and (*place, found.run_for) not in around.recorded:
+        if found.run_for and not covers(known, found.run_for):
             _add_due(writing, schedule, repository, found.run_for, around, now)
     if found.jumped:
-        _take_off(schedule, "Too many due times at once: the clock can't be right.", found.last, now)
-        writing.causes.append(_jump(schedule, found.missed[0]))
+        problem = "Too many due times at once: the clock can't be right."
+        mark_broken(schedule, problem, accounted_at=found.last, now=now)
+        writing.causes.append(cause_of_jump(schedule, found.missed[0]))
         return writing
     if any(run.reason in _HALTED for run in writing.runs):
         schedule.overdue_at = None  # nothing could succeed: the dead-man's switch begins anew
     schedule.move_on(found.following, queued=any(run.status == Run.Status.QUEUED for run in writing.runs))
     for missed in found.missed:
         if missed.reason == Reason.OUTSIDE_WINDOW and not _halt_of(schedule, missed, around):
-            writing.causes.append(_missed(schedule, missed))
+            writing.causes.append(cause_of_missed(schedule, missed))
+    return writing
+
+
+def _broken(schedule: Schedule, problem: str, around: _Around, now: datetime) -> _Writing:
+    """Off the rota, with the one due time that is known on record. `problem`: a sentence for people."""
+    writing = _Writing(moved=[schedule])
+    first = schedule.next_run_at or now
+    lost = Missed(first=first, last=first, count=1, reason=Reason.BROKEN)
+    for repository in around.places.get(schedule.pk, [None]):
+        known = around.recorded.get((schedule.pk, repository.pk if repository else None), ())
+        if not covers(known, first):
+            why = problem.rstrip(".")
+            writing.runs.append(unrun(schedule, repository, lost, status=Run.Status.SKIPPED, why=why, now=now))
+    mark_broken(schedule, problem, accounted_at=now, now=now)
+    writing.causes.append(cause_of_breakage(schedule, problem))
     return writing
 
 
@@ -300,88 +320,15 @@ def _add_due(
 
 def _write(writing: _Writing, now: datetime) -> None:
     """In the caller's transaction, in which it holds the schedules."""
-    for run_id in writing.cancelled:
-        cancel_run(run_id, by="the overlap policy, for a newer run", now=now)
     Run.objects.bulk_create(writing.runs)
     Session.objects.bulk_create(writing.sessions)
     broken = [schedule for schedule in writing.moved if schedule.status == Schedule.Status.BROKEN]
     fit = [schedule for schedule in writing.moved if schedule.status != Schedule.Status.BROKEN]
     write_back(fit, (*Schedule.PLAN_FIELDS, "fired_count", "overdue_at"))
-    write_back(broken, (*Schedule.PLAN_FIELDS, *_STATUS_FIELDS))
+    write_back(broken, (*Schedule.PLAN_FIELDS, *BROKEN_FIELDS))
     Incident.objects.alarm_all(writing.causes, now=now)
-
-
-# --- What can't be fired ----------------------------------------------------------------------------------------------
-
-_STATUS_FIELDS = ("status", "status_reason", "status_by", "status_at", "overdue_at")
-
-
-def _broken(schedule: Schedule, problem: str, around: _Around, now: datetime) -> _Writing:
-    """Off the rota, with the one due time that is known on record. `problem`: a sentence for people."""
-    writing = _Writing(moved=[schedule])
-    first = schedule.next_run_at or now
-    lost = Missed(first=first, last=first, count=1, reason=Reason.BROKEN)
-    for repository in around.places.get(schedule.pk, [None]):
-        if (schedule.pk, repository.pk if repository else None, first) not in around.recorded:
-            why = problem.rstrip(".")
-            writing.runs.append(unrun(schedule, repository, lost, status=Run.Status.SKIPPED, why=why, now=now))
-    _take_off(schedule, problem, now, now)
-    writing.causes.append(_breakage(schedule, problem))
-    return writing
-
-
-def _take_off(schedule: Schedule, problem: str, accounted_at: datetime, now: datetime) -> None:
-    schedule.status, schedule.status_reason = Schedule.Status.BROKEN, problem[:500]
-    schedule.status_by, schedule.status_at, schedule.overdue_at = "rota", now, None
-    schedule.next_run_at = schedule.due_at = None
-    schedule.accounted_at = accounted_at
-
-
-def _break_unread(pk: int, problem: str, now: datetime) -> Fired:
-    """Its row can't even be read: it is broken without that. What is in the row stays for whoever mends it."""
-    with transaction.atomic():
-        broken = Schedule.objects.due(now).filter(pk=pk)
-        if not broken.update(
-            status=Schedule.Status.BROKEN,
-            status_reason=problem[:500],
-            status_by="rota",
-            status_at=now,
-            overdue_at=None,
-            next_run_at=None,
-            due_at=None,
-            accounted_at=now,
-        ):
-            return Fired(schedules=0, runs=0, more=False)
-        Incident.objects.alarm_all([_breakage(Schedule.objects.only("name").get(pk=pk), problem)], now=now)
-    return Fired(schedules=1, runs=0, more=False)
-
-
-def _breakage(schedule: Schedule, problem: str) -> Cause:
-    return Cause(Incident.Kind.SCHEDULE_BROKEN, schedule.name, f"{schedule} does not run. {problem}", schedule)
-
-
-def _missed(schedule: Schedule, missed: Missed) -> Cause:
-    times = "A due time" if missed.count == 1 else f"{missed.count} due times"
-    window = durations.write(schedule.catch_up)
-    message = f"{times} of {schedule} came later than its catch-up window of {window} allows."
-    return Cause(Incident.Kind.MISSED, schedule.name, message, schedule, missed.count)
-
-
-def _jump(schedule: Schedule, missed: Missed) -> Cause:
-    message = (
-        f"More than {missed.count} due times of one schedule at once, last of {schedule}: the clock can't be right. "
-        "Set it right, and resume the broken schedules."
-    )
-    return Cause(Incident.Kind.CLOCK_JUMPED, "", message)
-
-
-def recover_missed(*, now: datetime) -> int:
-    """Alarms of missed due times end with the next run that starts. Returns how many did."""
-    started = Run.objects.filter(schedule=OuterRef("schedule"), started_at__gt=OuterRef("last_at"))
-    missed = Incident.objects.open().filter(kind=Incident.Kind.MISSED)
-    if not missed.exists():
-        return 0
-    return missed.filter(Exists(started)).update(recovered_at=now)
+    for run_id in writing.cancelled:  # last: one may have been a failure too many, which pauses its schedule
+        cancel_run(run_id, by="the overlap policy, for a newer run", now=now)
 
 
 # --- By hand ----------------------------------------------------------------------------------------------------------

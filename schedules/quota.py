@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from schedules import agents
+from schedules import agents, pools
 from schedules.models import Hold, Incident, Reason, Run, Session
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ def _open(credential: str, *, until: datetime, reason: str, failures: int, now: 
         return  # by a quota, for as long already
     since = hold.since if hold.until and hold.until > now else now
     Hold.objects.filter(pk=hold.pk).update(until=until, reason=reason, failures=failures, since=since)
+    _take_back(credential)
     if Incident.objects.alarm(
         Incident.Kind.PROVIDER_HELD,
         credential,
@@ -106,6 +107,14 @@ def _open(credential: str, *, until: datetime, reason: str, failures: int, now: 
         now=now,
     ):
         logger.warning("%s is held: %s", credential, reason, extra={"action": "provider_held"})
+
+
+def _take_back(held: str) -> None:
+    """Who was handed to the workers and is not claimed yet waits again, instead of failing as well."""
+    credential, _, model = held.partition(":")
+    handed = Session.objects.in_flight().filter(status=Session.Status.QUEUED, credential=credential).order_by("pk")
+    asking = list(handed.values_list("pk", "model_asked"))
+    Session.objects.release([pk for pk, asked in asking if not model or pools.is_of(model, asked)])
 
 
 def _close(credential: str, *, now: datetime) -> None:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from schedules.models import Hold, Incident, Run, Schedule, Session, WorkerHeartbeat
+from schedules.accounting import forget_what_is_to_come
+from schedules.models import Hold, Incident, Schedule, Session, WorkerHeartbeat
 from schedules.models.write_back import write_back
 from schedules.quota import LONGEST_QUOTA
 from schedules.timetable import TimetableError
@@ -23,6 +24,7 @@ def replan_ahead(*, now: datetime) -> int:
     Returns how many. What they fired already is on record and is not fired twice.
     """
     _leave_the_future(now)
+    forget_what_is_to_come(now=now)
     active = list(Schedule.objects.filter(status=Schedule.Status.ACTIVE).order_by("pk").values_list("pk", flat=True))
     at_once = range(0, len(active), _AT_ONCE)
     return sum(_replanned(active[begin : begin + _AT_ONCE], now) for begin in at_once)
@@ -32,6 +34,7 @@ def _leave_the_future(now: datetime) -> None:
     """Rows of the time that never was would count for nothing, or wait, until it comes."""
     WorkerHeartbeat.objects.filter(last_seen_at__gt=now).update(last_seen_at=now)  # who lives renews its own at once
     Schedule.objects.filter(status_at__gt=now).update(status_at=now)  # failures in a row count from then on
+    Schedule.objects.filter(accounted_at__gt=now).update(accounted_at=now)
     alarms = Incident.objects.open()
     alarms.filter(first_at__gt=now).update(first_at=now)
     alarms.filter(last_at__gt=now).update(last_at=now)
@@ -63,9 +66,6 @@ def _replanned(pks: Sequence[int], now: datetime) -> int:
             answers_by = schedule.answers_by()
             if schedule.overdue_at and answers_by and schedule.overdue_at > answers_by:
                 Schedule.objects.filter(pk=schedule.pk, overdue_at__gt=answers_by).update(overdue_at=answers_by)
-        # Missed by the clock that was wrong: they are still to come.
-        ahead = Run.objects.filter(status=Run.Status.MISSED, trigger=Run.Trigger.SCHEDULE, scheduled_for__gt=now)
-        ahead.filter(schedule__in=same).delete()
     return len(same)
 
 

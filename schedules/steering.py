@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from schedules.accounting import record_passed
+from schedules.accounting import record_passed, settled_until
 from schedules.ending import end_queued, settle, take_off
 from schedules.models import Incident, Reason, Run, Schedule, Session
 
@@ -48,7 +48,7 @@ def bring_back(schedule: Schedule, *, by: str, now: datetime) -> None:
     """Active again; BROUGHT_BACK names the fields, which the caller saves. Its alarms end. Raises TimetableError."""
     schedule.status, schedule.status_reason = Schedule.Status.ACTIVE, ""
     schedule.status_by, schedule.status_at = by, now
-    schedule.plan(now)
+    schedule.plan(settled_until(schedule, now))
     alarms = Incident.objects.open()
     mended = (Incident.Kind.SCHEDULE_BROKEN, Incident.Kind.PAUSED_BY_ROTA)
     alarms.filter(kind__in=mended, schedule=schedule).update(recovered_at=now)

@@ -50,6 +50,7 @@ def waiting(sessions: Collection[Session], *, now: datetime) -> dict[int, Waitin
             *(
                 "repository__slug",
                 "repository__enabled",
+                "run__overlap",
                 "run__trigger",
                 "schedule__name",
                 "schedule__status",
@@ -82,14 +83,15 @@ class _Look:
     def _waiting(self, one: Candidate, head: Session) -> Waiting:
         if head.cancel_requested_at:
             return Waiting(why="it is being cancelled")
-        if head.admitted_at:
+        halted = self._halted(one, head)
+        if head.admitted_at and not halted:
             return Waiting(why="it was handed to the workers, and one takes it at once", is_at_once=True)
-        why, until = self._halted(one, head) or self._limited(one)
+        why, until = halted or self._behind(one, head) or self._limited(one)
         place = self.order.get(one.pk, 0)
         return Waiting(why=why, until=until, place=place, of=len(self.order) if place else 0)
 
     def _halted(self, one: Candidate, head: Session) -> tuple[str, datetime | None] | None:
-        """What keeps it from starting whatever is free."""
+        """What keeps it from being started by anybody."""
         if self.stop:
             return f"everything was stopped by {self.stop.set_by}: {self.stop.reason}", None
         for freeze, named in self.freezes:
@@ -103,15 +105,15 @@ class _Look:
             return f"the repository {head.repository} is off", None
         if head.not_before and head.not_before > self.now:
             return "it is a retry, not tried before its time", head.not_before
-        if one.pk not in self.startable:
-            return self._behind(one), None
         return None
 
-    def _behind(self, one: Candidate) -> str:
-        """Nothing else is left that could hold it back."""
+    def _behind(self, one: Candidate, head: Session) -> tuple[str, datetime | None] | None:
+        """Nothing else is left that could hold it back whatever is free."""
+        if one.pk in self.startable:
+            return None
         others = self.open_runs.get((one.schedule, one.repository), [])
-        before = next((run for run in others if run != one.run), None)
-        return f"run {before} of the same schedule is still open" if before else "another run of its schedule"
+        before = next((run.pk for run in others if _goes_before(run, head.run)), None)
+        return f"run {before} of the same schedule is still open" if before else "another run of its schedule", None
 
     def _limited(self, one: Candidate) -> tuple[str, datetime | None]:
         obstacle = self.places.obstacle(one)
@@ -139,14 +141,22 @@ def _freezes(schedules: Collection[int], now: datetime) -> list[tuple[Freeze, se
     return [(freeze, links.get(freeze.pk, set()) if freeze.pk in naming else None) for freeze in found]
 
 
-def _open_runs(schedules: Collection[int]) -> dict[tuple[int, int | None], list[int]]:
+def _open_runs(schedules: Collection[int]) -> dict[tuple[int, int | None], list[Run]]:
     """The open runs of each of these schedules in each repository, the oldest first."""
-    found: dict[tuple[int, int | None], list[int]] = {}
+    found: dict[tuple[int, int | None], list[Run]] = {}
     if schedules:
         runs = Run.objects.open().filter(schedule__in=schedules).order_by("pk")
-        for schedule, repository, pk in runs.values_list("schedule_id", "repository_id", "pk"):
-            found.setdefault((schedule, repository), []).append(pk)
+        for run in runs.only("schedule_id", "repository_id", "trigger", "overlap"):
+            found.setdefault((run.schedule_id, run.repository_id), []).append(run)
     return found
+
+
+def _goes_before(other: Run, run: Run) -> bool:
+    """Whether this one of the same schedule and place lets the other one go first: as in `startable`."""
+    is_older = other.pk < run.pk
+    if run.trigger == Run.Trigger.BACKFILL:
+        return other.pk != run.pk and (is_older or other.trigger != Run.Trigger.BACKFILL)
+    return is_older and other.overlap != Schedule.Overlap.ALLOW
 
 
 def _order(now: datetime) -> list[int]:

@@ -1,20 +1,16 @@
 """Due schedules become runs, once."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
-from pytest_django import Settings
 
-from schedules.ending import end
-from schedules.firing import Fired, Refused, fire_due, trigger
+from schedules.firing import Fired, fire_due, trigger
 from schedules.limits import admit
 from schedules.models import Incident, Reason, Run, Schedule, Session
-from schedules.steering import disable
 from schedules.stopping import stop
-from tests.schedules.factories import make_repository, make_run, make_schedule, make_session, make_worker
+from tests.schedules.factories import make_repository, make_run, make_schedule, make_worker
 from tests.schedules.faults import after, failing
 
 pytestmark = pytest.mark.django_db
@@ -214,20 +210,6 @@ def test_a_run_that_still_waits_gives_way_at_once_to_one_that_cancels_it() -> No
     assert admit(now=NINE) == [Session.objects.get(run__schedule=schedule, status="queued").pk]
 
 
-def test_one_schedule_that_cannot_be_fired_is_broken_and_the_others_fire() -> None:
-    shop = make_repository(forge="github")
-    unfit = make_schedule(now=NINE - HOUR, target="prs", repositories=[shop])  # no target of this Rota
-    fit = make_schedule(now=NINE - HOUR)
-
-    assert fire_due(now=NINE) == Fired(schedules=2, runs=2, more=False)
-
-    unfit.refresh_from_db()
-    assert (unfit.status, unfit.status_by, unfit.due_at) == ("broken", "rota", None)
-    assert "can't be fired: KeyError: 'prs'" in unfit.status_reason
-    assert Run.objects.get(status="queued").schedule == fit
-    assert Run.objects.get(status="skipped").reason == "broken"
-
-
 def test_firing_takes_the_same_number_of_queries_for_one_and_for_many() -> None:
     counts = []
     for many in (1, 15):
@@ -237,131 +219,6 @@ def test_firing_takes_the_same_number_of_queries_for_one_and_for_many() -> None:
             assert fire_due(now=NINE).runs == many
         counts.append(len(queries))
     assert counts[0] == counts[1]
-
-
-def test_by_hand_there_is_a_run_in_each_repository_with_who_and_why() -> None:
-    repositories = [make_repository(), make_repository()]
-    schedule = make_schedule(now=NINE, repositories=repositories, variables={"tone": "brief"})
-
-    runs = trigger(schedule, by="ada", variables={"tone": "long"}, now=NINE)
-
-    assert {run.repository for run in runs} == set(repositories)
-    assert {(run.trigger, run.triggered_by, run.variables["tone"]) for run in runs} == {("manual", "ada", "long")}
-    assert Session.objects.count() == 2
-
-
-def test_a_paused_schedule_can_be_run_by_hand() -> None:
-    assert trigger(make_schedule(now=NINE, status="paused"), now=NINE)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason", "words"),
-    [
-        ({"status": "disabled", "status_reason": "too dear"}, Reason.DISABLED, "too dear"),
-        ({"argv": []}, Reason.INVALID_OPTIONS, "argv"),
-        ({"target": "codebase"}, Reason.INVALID_OPTIONS, "Choose a repository"),
-    ],
-)
-def test_by_hand_what_policy_forbids_is_refused_and_nothing_recorded(
-    fields: dict[str, object], reason: Reason, words: str
-) -> None:
-    schedule = make_schedule(now=NINE, **fields)  # type: ignore[arg-type]
-
-    with pytest.raises(Refused, match=words) as refused:
-        trigger(schedule, now=NINE)
-
-    assert refused.value.reason == reason
-    assert not Run.objects.exists()
-
-
-def test_by_hand_what_was_disabled_a_moment_ago_is_refused() -> None:
-    schedule = make_schedule(now=NINE)
-    disable([Schedule.objects.get(pk=schedule.pk)], by="bob", reason="too dear", now=NINE)
-
-    with pytest.raises(Refused, match="too dear"):
-        trigger(schedule, now=NINE)
-
-
-def test_by_hand_an_open_run_is_respected() -> None:
-    schedule = make_schedule(now=NINE)
-    open_run = make_run(schedule, now=NINE, status="running")
-
-    with pytest.raises(Refused, match=f"Run {open_run.pk} is still running"):
-        trigger(schedule, now=NINE)
-
-
-def test_by_hand_an_unknown_variable_is_refused_with_those_there_are() -> None:
-    schedule = make_schedule(now=NINE, variables={"tone": "brief"})
-    with pytest.raises(Refused, match=r"no variable colour\. There are: tone"):
-        trigger(schedule, variables={"colour": "red"}, now=NINE)
-
-
-def test_without_a_key_agents_are_rehearsed_and_scripts_are_not(settings: Settings) -> None:
-    settings.ROTA_REHEARSE = True
-    agent, script = make_schedule(now=NINE, runner="claude"), make_schedule(now=NINE)
-
-    assert trigger(agent, now=NINE)[0].is_rehearsal
-    assert not trigger(script, now=NINE, rehearse=True)[0].is_rehearsal
-
-
-def test_with_one_vendors_key_the_other_agent_is_rehearsed(settings: Settings) -> None:
-    settings.ROTA_REHEARSE = None
-    settings.ROTA_CREDENTIALS = {"OPENAI_API_KEY": "made-up"}
-    claude, codex = (make_schedule(now=NINE, runner=name, model="m") for name in ("claude", "codex"))
-
-    assert trigger(claude, now=NINE)[0].sessions.get().is_rehearsal
-    assert not trigger(codex, now=NINE)[0].sessions.get().is_rehearsal
-
-
-def test_with_a_key_an_agent_is_rehearsed_when_asked(settings: Settings) -> None:
-    settings.ROTA_REHEARSE = False
-    agent = make_schedule(now=NINE, runner="claude", overlap="allow")
-
-    assert not trigger(agent, now=NINE)[0].is_rehearsal
-    assert trigger(agent, now=NINE, rehearse=True)[0].sessions.get().is_rehearsal
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("cron", "61 * * * *"), ("time_zone", "Mars/Olympus"), ("cron", "0 0 31 2 *")],
-)
-def test_what_sql_broke_is_broken_with_an_alarm_and_every_other_fires(column: str, value: str) -> None:
-    broken = make_schedule(now=NINE - HOUR)
-    make_schedule(now=NINE - HOUR)
-    Schedule.objects.filter(pk=broken.pk).update(**{column: value})
-
-    assert fire_due(now=NINE).schedules == 2
-
-    broken.refresh_from_db()
-    assert (broken.status, broken.status_by, broken.due_at) == ("broken", "rota", None)
-    assert Run.objects.exclude(schedule=broken).get().status == "queued"
-    skipped = Run.objects.get(schedule=broken)
-    assert (skipped.status, skipped.reason, skipped.scheduled_for) == ("skipped", "broken", NINE)
-    alarm = Incident.objects.get()
-    assert (alarm.kind, alarm.schedule, alarm.count) == ("schedule_broken", broken, 1)
-    assert broken.status_reason in alarm.message
-
-
-def test_a_row_that_can_not_even_be_read_is_broken_and_every_other_fires() -> None:
-    broken, fit = make_schedule(now=NINE - HOUR), make_schedule(now=NINE - HOUR)
-    with connection.cursor() as cursor:
-        unread = "ends_at = 'infinity'" if connection.vendor == "postgresql" else "jitter = 'soon'"
-        cursor.execute(f"UPDATE schedules_schedule SET {unread} WHERE id = %s", [broken.pk])
-
-    assert fire_due(now=NINE).schedules == 2
-
-    assert Schedule.objects.filter(status="broken").values_list("pk", flat=True).get() == broken.pk
-    assert Run.objects.get().schedule == fit
-    assert Incident.objects.get().schedule_id == broken.pk
-
-
-def test_what_a_schedule_fired_before_it_broke_runs_all_the_same() -> None:
-    schedule = make_schedule(now=NINE - DAY - HOUR, overlap="allow")
-    make_worker(now=NINE)
-    fire_due(now=NINE - DAY)
-    Schedule.objects.filter(pk=schedule.pk).update(cron="61 * * * *")
-    fire_due(now=NINE)
-    assert admit(now=NINE) == [Session.objects.get().pk]
 
 
 def test_somebody_who_was_faster_is_read_anew() -> None:
@@ -404,6 +261,21 @@ def test_what_was_edited_since_it_was_read_goes_by_the_edit() -> None:
     assert Run.objects.get().scheduled_for == NINE + HOUR
 
 
+def test_a_run_that_gives_way_and_was_one_failure_too_many_pauses_its_schedule() -> None:
+    schedule = make_schedule(now=NINE - DAY - HOUR, overlap="cancel_other", pause_after=1)
+    fire_due(now=NINE - DAY)
+    before = Run.objects.get()
+    Session.objects.finish(before.sessions.get().pk, status="failed", reason="exit_code", now=NINE)  # and not settled
+
+    assert fire_due(now=NINE).runs == 1
+
+    schedule.refresh_from_db()
+    before.refresh_from_db()
+    after = Run.objects.exclude(pk=before.pk).get()
+    assert (before.status, schedule.status, schedule.due_at) == ("failed", "paused", None)
+    assert (after.scheduled_for, after.status, after.reason) == (NINE, "cancelled", "paused")
+
+
 @pytest.mark.parametrize("overlap", ["skip", "queue_one", "cancel_other", "allow"])
 def test_every_run_says_by_which_policy_it_goes(overlap: str) -> None:
     schedule = make_schedule(now=NINE - HOUR, overlap=overlap)
@@ -434,32 +306,3 @@ def test_one_that_has_no_time_yet_for_a_success_is_given_one() -> None:
     fire_due(now=NINE)
     schedule.refresh_from_db()
     assert schedule.overdue_at == NINE + DAY + schedule.timeout + schedule.catch_up
-
-
-def test_an_agent_whose_model_is_out_of_its_sandbox_s_reach_can_be_rehearsed_and_not_run(settings: Settings) -> None:
-    settings.ROTA_CREDENTIALS = {**settings.ROTA_CREDENTIALS, "ANTHROPIC_API_KEY": "of-the-tests-alone"}
-    settings.ROTA_REHEARSE = False
-    boxed: dict[str, Any] = {"sandbox": "bubblewrap", "network": "allow_list", "allowed_hosts": ["forge.example.com"]}
-    schedule = make_schedule(now=NINE, runner="claude", **boxed)
-    with pytest.raises(Refused, match=r"add api\.anthropic\.com"):
-        trigger(schedule, now=NINE)
-    assert trigger(schedule, now=NINE, rehearse=True)[0].is_rehearsal
-
-
-def test_by_hand_a_repository_that_is_named_twice_has_one_run() -> None:
-    repository = make_repository()
-    schedule = make_schedule(now=NINE - HOUR, repositories=[repository])
-    assert len(trigger(schedule, repositories=[repository, repository], now=NINE)) == 1
-
-
-def test_a_run_that_a_waiting_attempt_keeps_open_is_told_as_that() -> None:
-    schedule = make_schedule(now=NINE - HOUR, cron="0 * * * *", retry="all", retry_backoff=2 * HOUR)
-    run = make_run(schedule, now=NINE - MINUTE, status="running")
-    session = make_session(run, now=NINE - MINUTE, status="running")
-    assert end(session, status="failed", reason="exit_code", now=NINE - MINUTE)
-
-    fire_due(now=NINE)
-
-    skipped = Run.objects.get(scheduled_for=NINE)
-    assert (skipped.status, skipped.reason) == ("skipped", "overlap")
-    assert f"Run {run.pk} is still open: its next attempt waits until 2027-01-04 " in skipped.message

@@ -120,6 +120,23 @@ def test_a_quota_of_one_model_holds_those_that_ask_for_it_and_nobody_else() -> N
     assert len(admitted(anew + SPREAD)) == 1
 
 
+@pytest.mark.parametrize("model", ["", "opus"])
+def test_who_was_handed_to_the_workers_and_is_not_claimed_waits_again(model: str) -> None:
+    asking = {"model_asked": "claude-opus-4-5"}
+    claimed, handed = agents(2, **asking)
+    other, elsewhere = *agents(1, model_asked="haiku"), *agents(1, credential="openai")
+    assert len(admitted(NOW)) == 4
+    worker = make_worker(now=NOW)
+    assert Session.objects.claim(claimed.pk, worker=worker, task_id="", now=NOW)
+
+    quota.hold_until("anthropic", NOW + timedelta(hours=1), model=model, now=NOW)
+
+    assert not Session.objects.claim(handed.pk, worker=worker, task_id="", now=NOW)
+    assert Session.objects.claim(other.pk, worker=worker, task_id="", now=NOW) is bool(model)
+    assert Session.objects.claim(elsewhere.pk, worker=worker, task_id="", now=NOW)
+    assert Session.objects.get(pk=claimed.pk).status == "running"
+
+
 def test_a_quota_is_told_of_once_and_recovers() -> None:
     anew = NOW + timedelta(hours=1)
     fail(reason="rate_limited", resets_at=anew)

@@ -9,9 +9,10 @@ from django.db import connection
 from config.celery import app
 from schedules import steering
 from schedules.beat import Scheduler
-from schedules.firing import fire_due, recover_missed
+from schedules.firing import fire_due
 from schedules.models import Hold, Incident, Run, Schedule, WorkerHeartbeat
 from schedules.replanning import replan_ahead
+from schedules.unfired import recover_missed
 from tests.schedules.factories import make_schedule, make_session, make_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -193,3 +194,102 @@ def test_where_all_of_an_outage_is_on_record_nothing_is_added() -> None:
     replan_ahead(now=NINE)
     fire_due(now=NINE + 5 * MINUTE)
     assert Run.objects.count() == 6
+
+
+def test_of_an_outage_what_is_still_to_come_when_the_clock_goes_back_runs_and_is_not_missed_as_well() -> None:
+    make_schedule(now=NINE - HOUR, cron="* * * * *", overlap="allow")
+    fire_due(now=NINE)
+    replan_ahead(now=NINE - 5 * MINUTE)
+    for minutes in range(-4, 1):
+        fire_due(now=NINE + minutes * MINUTE)
+
+    *ran, passed_over, outside = Run.objects.order_by("-scheduled_for")
+    assert [run.scheduled_for for run in ran] == [NINE - minutes * MINUTE for minutes in range(5)]
+    assert (outside.scheduled_for, outside.missed_until, outside.missed_count) == (
+        NINE - 59 * MINUTE,
+        NINE - 16 * MINUTE,
+        44,
+    )
+    assert (passed_over.missed_until, passed_over.missed_count) == (NINE - 5 * MINUTE, 11)
+    assert passed_over.message == "11 due times missed: a later one was due by the time Rota came to it."
+
+
+def test_what_ran_in_the_midst_of_an_outage_by_another_clock_is_not_counted_again() -> None:
+    make_schedule(now=NINE - MINUTE, cron="* * * * *", overlap="allow")
+    for minutes in range(6):
+        fire_due(now=NINE + minutes * MINUTE)
+    replan_ahead(now=NINE - 5 * MINUTE)
+
+    fire_due(now=NINE + 10 * MINUTE)
+
+    missed = Run.objects.filter(status="missed").order_by("scheduled_for")
+    assert [(run.scheduled_for, run.missed_until, run.missed_count) for run in missed] == [
+        (NINE - 4 * MINUTE, NINE - MINUTE, 4),
+        (NINE + 6 * MINUTE, NINE + 9 * MINUTE, 4),
+    ]
+
+
+def test_of_what_passed_while_it_was_paused_what_comes_again_runs_and_is_not_skipped_as_well() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *", overlap="allow")
+    steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
+    steering.resume([schedule], by="ada", now=NINE)
+
+    replan_ahead(now=NINE - 15 * MINUTE)
+    for minutes in (10, 0):
+        fire_due(now=NINE - minutes * MINUTE)
+
+    *ran, skipped = Run.objects.order_by("-scheduled_for")
+    assert [run.scheduled_for for run in ran] == [NINE, NINE - 10 * MINUTE]
+    assert (skipped.missed_until, skipped.missed_count) == (NINE - 20 * MINUTE, 4)
+    assert skipped.message == "4 due times skipped: the schedule was paused by ada."
+
+
+def test_while_it_is_paused_the_times_that_come_again_are_counted_once() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *")
+    steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
+    steering.disable([schedule], by="ada", reason="", now=NINE)
+
+    replan_ahead(now=NINE - 15 * MINUTE)
+    steering.resume([schedule], by="ada", now=NINE)
+
+    disabled, paused = Run.objects.order_by("-scheduled_for")
+    assert (paused.missed_until, paused.missed_count) == (NINE - 20 * MINUTE, 4)
+    assert (disabled.scheduled_for, disabled.missed_until, disabled.missed_count) == (NINE - 10 * MINUTE, NINE, 2)
+
+
+def test_a_clock_that_is_corrected_by_seconds_makes_no_time_that_is_on_record_come_again() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *")
+    steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
+    steering.resume([schedule], by="ada", now=NINE + timedelta(seconds=5))
+    steering.pause([schedule], by="ada", reason="", now=NINE - timedelta(seconds=5))
+    steering.resume([schedule], by="ada", now=NINE - timedelta(seconds=4))
+
+    fire_due(now=NINE)
+
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == NINE + 10 * MINUTE
+    assert Run.objects.get().missed_count == 6
+
+
+@pytest.mark.parametrize("cron", ["30 * * * *", "61 * * * *"])
+def test_a_row_of_times_that_nobody_can_tell_any_more_stays_as_it_is(cron: str) -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *")
+    steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
+    steering.resume([schedule], by="ada", now=NINE)
+    Schedule.objects.filter(pk=schedule.pk).update(cron=cron)
+
+    replan_ahead(now=NINE - 15 * MINUTE)
+
+    skipped = Run.objects.get()
+    assert (skipped.missed_until, skipped.missed_count) == (NINE, 6)
+
+
+def test_nor_while_it_is_paused_again() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *")
+    steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
+    steering.resume([schedule], by="ada", now=NINE + timedelta(seconds=5))
+    steering.pause([schedule], by="ada", reason="", now=NINE - timedelta(seconds=30))
+
+    steering.resume([schedule], by="ada", now=NINE + timedelta(seconds=5))
+
+    assert Run.objects.get().missed_count == 6

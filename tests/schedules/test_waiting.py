@@ -8,7 +8,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from schedules.limits import admit
-from schedules.models import Budget, Freeze, Hold, Session, Stop
+from schedules.models import Budget, Freeze, Hold, Repository, Session, Stop
 from schedules.spending import settle
 from schedules.waiting import Waiting, waiting
 from tests.schedules.factories import (
@@ -194,6 +194,41 @@ def test_an_older_run_of_the_same_schedule() -> None:
     older = make_run(schedule, now=NOW, status="running", overlap="queue_one")
     session = make_session(make_run(schedule, now=NOW, overlap="queue_one"), now=NOW)
     assert why(session) == f"run {older.pk} of the same schedule is still open"
+
+
+def test_the_run_that_is_named_is_one_that_goes_before_it() -> None:
+    """Others are older, and go beside it or behind it."""
+    schedule = make_schedule(now=NOW, overlap="queue_one")
+    past = [make_run(schedule, now=NOW, trigger="backfill", overlap="allow") for _ in range(2)]
+    older = make_run(schedule, now=NOW, status="running", overlap="queue_one")
+    session = make_session(make_run(schedule, now=NOW, overlap="queue_one"), now=NOW)
+    first, second = (make_session(run, now=NOW) for run in past)
+
+    assert why(session) == f"run {older.pk} of the same schedule is still open"
+    assert why(first) == f"run {older.pk} of the same schedule is still open"
+    assert why(second) == f"run {past[0].pk} of the same schedule is still open"
+
+
+@pytest.mark.parametrize("halt", ["stop", "freeze", "off"])
+def test_what_was_admitted_is_not_told_to_be_taken_while_nothing_starts(halt: str) -> None:
+    make_worker(now=NOW)
+    shop = make_repository("shop")
+    session = queued(run={"repository": shop})
+    admit(now=NOW)
+    if halt == "stop":
+        Stop.objects.create(reason="The forge moves.", set_by="ada", set_at=NOW)
+    elif halt == "freeze":
+        Freeze.objects.create(starts_at=NOW, ends_at=LATER, reason="Release day")
+    else:
+        Repository.objects.filter(pk=shop.pk).update(enabled=False)
+    session.refresh_from_db()
+    found = waiting([session], now=NOW)[session.pk]
+    told = {
+        "stop": "everything was stopped by ada: The forge moves.",
+        "freeze": "a freeze window: Release day",
+        "off": "the repository shop is off",
+    }
+    assert (found.why, found.is_at_once) == (told[halt], False)
 
 
 def test_one_that_is_being_cancelled() -> None:
