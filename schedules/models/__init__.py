@@ -3,6 +3,7 @@
 from schedules.models.command import Command
 from schedules.models.conversation import KeptConversation, KeptWork
 from schedules.models.costs import CostSource, source_of_sum
+from schedules.models.event import SessionEvent
 from schedules.models.incident import Incident
 from schedules.models.pool import Hold, Pool
 from schedules.models.reasons import FINAL, INFRASTRUCTURE, INTERRUPTED, Reason
@@ -10,7 +11,7 @@ from schedules.models.repository import Repository
 from schedules.models.run import Run
 from schedules.models.schedule import Schedule
 from schedules.models.secret import Secret, known_secrets, unknown_secrets
-from schedules.models.session import Session, SessionEvent
+from schedules.models.session import Session
 from schedules.models.spending import Budget, Spending
 from schedules.models.stop import Freeze, Stop
 from schedules.models.worker import WorkerHeartbeat

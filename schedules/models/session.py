@@ -1,4 +1,4 @@
-"""One process that works on one item of a run, and what it said."""
+"""One process that works on one item of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schedules.models.run import Run
 from schedules.models.schedule import Schedule
 from schedules.models.stop import Freeze, Stop
 from schedules.models.worker import WorkerHeartbeat
-from schedules.prepared import Objects, Select, Update, columns, given, instance, places
+from schedules.prepared import Objects, Select, Update, columns, given, given_fields, instance
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
@@ -190,7 +190,10 @@ class Session(models.Model):
 
     # Foreign keys have no index of their own: Meta says which one serves each of them.
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="sessions", db_index=False)
-    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="sessions", db_index=False)
+    # That of its run, which the database has looked for.
+    schedule = models.ForeignKey(
+        Schedule, on_delete=models.CASCADE, related_name="sessions", db_index=False, db_constraint=False
+    )
     repository = models.ForeignKey(
         Repository, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions", db_index=False
     )
@@ -397,31 +400,10 @@ _LINE = ("schedule_id", "repository_id", "item_key", "is_rehearsal")
 
 
 def _last_success(**line: Any) -> SessionQuerySet:
-    line = places(Session, _LINE) | line
+    line = given_fields(Session, _LINE) | line
     earlier = Session.objects.filter(**line, status=Session.Status.SUCCEEDED, pk__lt=given("pk", Session))
     return earlier.order_by("-pk")[:1]
 
 
 _LAST_SUCCESS = Objects(Session, _last_success)
 _LAST_SUCCESS_NOWHERE = Objects(Session, lambda: _last_success(repository_id=None))
-
-
-class SessionEvent(models.Model):
-    """One thing that happened in a session, for the live view. The whole transcript is a file in its folder."""
-
-    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="events")
-    seq = models.PositiveIntegerField()
-    at = models.DateTimeField()
-    kind = models.CharField(max_length=20)
-    text = models.TextField(blank=True)
-    data = models.JSONField(default=dict, blank=True)
-
-    class Meta:
-        ordering = ("session", "seq")
-        constraints = (
-            # The live view pages by it, and an adopted session goes on where it was: nothing twice.
-            models.UniqueConstraint(fields=("session", "seq"), name="event_seq_is_unique_in_session"),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.seq}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_TIMEOUT = timedelta(seconds=1)
 _LONGEST_TIMEOUT = timedelta(days=2)
-_LONGEST_CATCH_UP = timedelta(days=31)
+LONGEST_CATCH_UP = timedelta(days=31)
 
 # Fields that hold a JSON object of any shape → one that would do.
 _OBJECTS = {
@@ -82,7 +82,7 @@ def _limits(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("silence", "Give at least one second, or leave it empty for no limit."))
     if schedule.jitter is not None and schedule.jitter < timedelta():
         found.append(("jitter", "Jitter can't be negative."))
-    if schedule.catch_up is not None and not timedelta() <= schedule.catch_up <= _LONGEST_CATCH_UP:
+    if schedule.catch_up is not None and not timedelta() <= schedule.catch_up <= LONGEST_CATCH_UP:
         found.append(("catch_up", "Give a time between zero and 31 days."))
     return [*found, *_money(schedule)]
 
