@@ -20,6 +20,7 @@ from schedules.limits import startable
 from schedules.models import Freeze, Incident, Pool, Run, Schedule, Session, Stop, WorkerHeartbeat
 from schedules.models.incident import IncidentQuerySet
 from schedules.models.session import SessionQuerySet
+from schedules.models.validation import LONGEST_CATCH_UP
 from schedules.places import Places, candidates
 from schedules.timetable import TimetableError
 from schedules.waiting import waiting
@@ -36,7 +37,6 @@ _SETTLED_IN = 60.0  # seconds: who has just started, or slept, knows nothing yet
 _EXAMPLES = 5
 _MOST_OF_ONE_KIND = 20  # that many schedules at once have one cause, and not each its own
 _PLANNED_AT_ONCE = 500
-_LONGEST_CATCH_UP = timedelta(days=31)
 _TOLD_FOR = timedelta(days=1)  # what nothing to come can mend
 _EXAMINED = 200  # sessions that wait for long
 
@@ -146,7 +146,7 @@ def _unplanned_once(now: datetime) -> None:
         ~Exists(on_record),
         status=Schedule.Status.ACTIVE,
         due_at=None,
-        at__gt=now - min(_LONGEST_CATCH_UP, kept),
+        at__gt=now - min(LONGEST_CATCH_UP, kept),
         fired_count=0,
     )
     for pk in list(rows.order_by("at").values_list("pk", flat=True)[:_PLANNED_AT_ONCE]):
@@ -220,8 +220,10 @@ def _queue(now: datetime) -> None:
     queued = Session.objects.filter(status=Session.Status.QUEUED).ready(now).on_the_rota().not_halted(now)
     oldest = queued.order_by("queued_at").first()
     waits = _wait(oldest, now) if oldest else timedelta()
-    _no_worker(waits, queued, now)
-    stuck = _stuck(queued, now) if oldest and now - oldest.queued_at > settings.ROTA_QUEUE_ALARM else None
+    if _no_worker(waits, queued, now) or not oldest or now - oldest.queued_at <= settings.ROTA_QUEUE_ALARM:
+        stuck = None
+    else:
+        stuck = _stuck(queued, now)
     if stuck is None:
         Incident.objects.recover(_Kind.QUEUE_STUCK, now=now)
         return
@@ -274,17 +276,19 @@ def _wait(session: Session, now: datetime) -> timedelta:
     return now - max(session.queued_at, session.not_before or session.queued_at)
 
 
-def _no_worker(waits: timedelta, queued: SessionQuerySet, now: datetime) -> None:
+def _no_worker(waits: timedelta, queued: SessionQuerySet, now: datetime) -> bool:
+    """Whether there is nobody who could take what waits: that is the cause then, and has one alarm."""
     alive = WorkerHeartbeat.objects.alive(now=now, silent_after=settings.ROTA_LEASE)
     sessions_workers = alive.filter(kind=WorkerHeartbeat.Kind.SESSIONS)
     if waits <= NO_WORKER_AFTER or sessions_workers.filter(holds_back="").exists():
         Incident.objects.recover(_Kind.NO_WORKER, now=now)
-        return
+        return False
     held = sessions_workers.values_list("holds_back", flat=True).first()
     why = f"every worker holds back. {held}" if held else "no worker that runs sessions is alive. Start one."
     count = queued.count()
     wait = "1 session waits" if count == 1 else f"{count} sessions wait"
     _alarm(_Kind.NO_WORKER, message=f"{wait}: {why}", now=now)
+    return True
 
 
 def _disks(now: datetime) -> None:
