@@ -62,14 +62,7 @@ def spawn(
     pid = os.fork()
     if pid == 0:
         try:
-            signal.set_wakeup_fd(-1)
-            os.setsid()
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # without its shim nobody holds its limits
-            prctl(PR_SET_DUMPABLE, 1)  # as the program will be: what is in /proc/self can be written again
-            if os.getppid() != shim:
-                os._exit(127)
-            for number in RESET:
-                signal.signal(number, signal.SIG_DFL)
+            _part_from(shim)
             enter()
             os.dup2(os.open(stdin, os.O_RDONLY | os.O_CLOEXEC), 0)
             os.dup2(out, 1)
@@ -89,6 +82,18 @@ def spawn(
         os.waitpid(pid, 0)
         raise StartError(why.decode())
     return pid
+
+
+def _part_from(shim: int) -> None:
+    """In a process session of its own, with signals as in a shell, and ended with its shim."""
+    signal.set_wakeup_fd(-1)
+    os.setsid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # without its shim nobody holds its limits
+    prctl(PR_SET_DUMPABLE, 1)  # as the program will be: what is in /proc/self can be written again
+    if os.getppid() != shim:
+        os._exit(127)
+    for number in RESET:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> None:

@@ -17,15 +17,10 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import Final
 
-from django.conf import settings
-
 from runners import Conversation
+from schedules.folders import CONVERSATION, session_folder
 from schedules.models import KeptConversation, KeptWork, Session
 
-FILE: Final = "conversation.jsonl"
-"""In the folder of a session: its own conversation, without secrets."""
-EARLIER: Final = "earlier.jsonl"
-"""In the folder of a session: the one that it goes on with."""
 MOST_PACKED: Final = 16 * 2**20
 """Bytes that the database keeps of a conversation, as gzip: about 100 MB of text, more than any model can read."""
 
@@ -131,7 +126,7 @@ def _restore(session: Session, into: Path) -> bool:
         if into.stat().st_size != row.size:
             raise EOFError(f"it has {into.stat().st_size} of its {row.size} bytes")
         return True
-    here = Path(settings.ROTA_SESSIONS_DIR) / str(session.pk) / FILE
+    here = session_folder(session.pk) / CONVERSATION
     if here.is_file():
         _private(into).write_bytes(here.read_bytes())
     return here.is_file()

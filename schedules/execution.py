@@ -9,11 +9,10 @@ place (`adopt`). Whatever fails on the way ends in a finished row with a reason:
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from django.conf import settings
@@ -36,9 +35,9 @@ from runners import (
     read_check,
     start,
 )
-from schedules.ending import end, settle
 from schedules.following import Clock, Follower, LeaseLost, Wish
 from schedules.models import Reason, Run, Schedule, Session, WorkerHeartbeat
+from schedules.outcomes import MOST_KEPT, Record, told
 from schedules.patience import patiently
 from schedules.prepared import Update, given
 from schedules.readiness import facts_for_report
@@ -50,8 +49,6 @@ from schedules.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
-_MOST_RESULT = 200_000  # characters
-
 _COUNTED = Update(
     lambda: Schedule.objects.filter(pk=given("pk", Schedule)), Schedule, "last_run_at", run_count=F("run_count") + 1
 )
@@ -61,6 +58,9 @@ class _Stopped(Exception):
     """It was asked to end before its process began."""
 
 
+def _nothing() -> None: ...
+
+
 def execute(
     session_id: int,
     *,
@@ -68,7 +68,7 @@ def execute(
     task_id: str,
     wish: Callable[[], Wish],
     clock: Clock,
-    about_to_end: Callable[[], None] = lambda: None,
+    about_to_end: Callable[[], None] = _nothing,
 ) -> str:
     """Claim a session and see it to its end. Returns its status, `not claimed`, `left` to its shim or `taken` away.
 
@@ -79,11 +79,9 @@ def execute(
     if not Session.objects.claim(session_id, worker=worker, task_id=task_id, now=now):
         return "not claimed"
     session = patiently(lambda: _begun(session_id, now))
-    logger.info("%s: begins", _told(session), extra={"action": "claimed"})
-    execution = _Execution(session, worker, wish, clock)
-    if session.repository_id is None:
-        execution.about_to_end = about_to_end
-    return execution.see_through(execution.begin)
+    logger.info("%s: begins", told(session), extra={"action": "claimed"})
+    end_soon = about_to_end if session.repository_id is None else _nothing
+    return _see_through(Record(session, worker, clock), wish, _Execution.begin, about_to_end=end_soon)
 
 
 def adopt(session_id: int, *, of: int | None, worker: WorkerHeartbeat, wish: Callable[[], Wish], clock: Clock) -> str:
@@ -97,8 +95,7 @@ def adopt(session_id: int, *, of: int | None, worker: WorkerHeartbeat, wish: Cal
     if session.pid is None:
         return patiently(lambda: after_death(session, worker=worker, now=clock()))
     logger.info("Session %d goes on under %s", session_id, worker.name, extra={"action": "adopted"})
-    execution = _Execution(session, worker, wish, clock)
-    return execution.see_through(execution.go_on)
+    return _see_through(Record(session, worker, clock), wish, _Execution.go_on)
 
 
 def _begun(session_id: int, now: datetime) -> Session:
@@ -108,12 +105,6 @@ def _begun(session_id: int, now: datetime) -> Session:
     return session
 
 
-def _told(session: Session) -> str:
-    where = f" in {session.repository}" if session.repository else ""
-    rehearsed = ", rehearsed" if session.is_rehearsal else ""
-    return f"Session {session.pk} of {session.schedule}{where}{rehearsed}"
-
-
 def _runner_of(session: Session) -> Runner:
     name = session.run.snapshot["runner"]
     if name not in settings.ROTA_RUNNERS:
@@ -121,49 +112,34 @@ def _runner_of(session: Session) -> Runner:
     return load_runner(settings.ROTA_RUNNERS[name])
 
 
+def _see_through(
+    record: Record,
+    wish: Callable[[], Wish],
+    begin: Callable[[_Execution], None],
+    *,
+    about_to_end: Callable[[], None] = _nothing,
+) -> str:
+    """Every way out but `left` and `taken` ends with a finished row."""
+    try:
+        execution = _Execution(record, wish, about_to_end)
+    except Exception as error:  # noqa: BLE001 - whatever the fault
+        failed = record.failure(error)
+        about_to_end()
+        record.put(failed)
+        return failed.outcome
+    return execution.see_through(begin)
+
+
 class _Execution:
-    """One session in the hands of this worker."""
+    """One session in the hands of this worker. Raises RunnerError where it has no place there."""
 
-    runner: Runner
-    place: Workplace
-    follower: Follower
-    safe: Safekeeping
-
-    def __init__(self, session: Session, worker: WorkerHeartbeat, wish: Callable[[], Wish], clock: Clock) -> None:
-        self.session = session
-        self.worker = worker
+    def __init__(self, record: Record, wish: Callable[[], Wish], about_to_end: Callable[[], None]) -> None:
+        self.session, self.worker, self.clock = record.session, record.worker, record.clock
         self.wish = wish
-        self.clock = clock
-        self.about_to_end: Callable[[], None] = lambda: None
-        self._clean: Callable[[str], str] = str
-
-    def see_through(self, begin: Callable[[], None]) -> str:
-        """Every way out but `left` and `taken` ends with a finished row."""
-        try:
-            self._settle_in()
-            begin()
-            ending = self.follower.follow(self.place.folder, self.runner.read)
-            return "left" if ending is None else self._end(ending)
-        except LeaseLost:
-            self._give_up()
-            return "taken"
-        except _Stopped as wish:
-            ended = _result("cancelled", str(wish), "It was asked to end before it began.")
-            return self._finish(self._without_lease(ended) if str(wish) == "lost" else ended, clear=True)
-        except RunnerError as error:
-            return self._fail(error.reason, str(error))
-        except Exception as error:  # noqa: BLE001 - a bug is told, and fails this session alone
-            self._log_fault("a fault in Rota", action="internal")
-            return self._fail(Reason.INTERNAL, f"A fault in Rota: {type(error).__name__}: {error}")
-        finally:
-            if hasattr(self, "safe"):
-                self.safe.end()
-
-    def _settle_in(self) -> None:
-        """Raises RunnerError."""
+        self.about_to_end = about_to_end
         self.runner = _runner_of(self.session)
         self.place = Workplace(self.session, self.runner)
-        self._clean = self.place.clean
+        self.record = replace(record, clean=self.place.clean)
         self.safe = Safekeeping(self.session, self.place, self.runner, clock=self.clock)
         self.follower = Follower(
             self.session,
@@ -173,6 +149,23 @@ class _Execution:
             clock=self.clock,
             look=self.safe.look,
         )
+
+    def see_through(self, begin: Callable[[_Execution], None]) -> str:
+        """From its beginning, or from where another worker left it, to its end."""
+        try:
+            begin(self)
+            ending = self.follower.follow(self.place.folder, self.runner.read)
+            return "left" if ending is None else self._end(ending)
+        except LeaseLost:
+            self._give_up()
+            return "taken"
+        except _Stopped as wish:
+            ended = _result("cancelled", str(wish), "It was asked to end before it began.")
+            return self._finish(self._without_lease(ended) if str(wish) == "lost" else ended, clear=True)
+        except Exception as error:  # noqa: BLE001 - whatever the fault
+            return self._fail(self.record.failure(error))
+        finally:
+            self.safe.end()
 
     # --- begin
 
@@ -187,7 +180,7 @@ class _Execution:
             "activity": "starting",
             "base_commit": self.session.base_commit,
             "folder": self.place.folder.name,
-            "prompt": storable(self._clean(spec.prompt), _MOST_RESULT),
+            "prompt": storable(self.place.clean(spec.prompt), MOST_KEPT),
             "resumed_from": self.place.resumed_from,
             "program_version": self.place.program_version[:100],
             "program_before": self.place.program_before[:100],
@@ -258,7 +251,7 @@ class _Execution:
         try:
             facts: Mapping[str, Any] = self.place.keep()
         except RunnerError as error:
-            self._log_fault("its work could not be kept", action=error.reason)
+            self.record.tell_fault("its work could not be kept", action=error.reason)
             result = _unkept(result, error)
             return self._finish(result, clear=False, exit_code=ending.exit_code)
         checked = self._checked(result)
@@ -286,7 +279,7 @@ class _Execution:
         try:
             self.safe.share(branch=branch)
         except (RunnerError, OSError):
-            self._log_fault("its work is on this machine alone", action="unparked")
+            self.record.tell_fault("its work is on this machine alone", action="unparked")
 
     def _checked(self, result: SessionResult) -> SessionResult | None:
         """With what the schedule's checks say of it. None: the worker leaves, and a shim keeps the one that runs.
@@ -308,10 +301,10 @@ class _Execution:
                 return replace(result, outcome=outcome, reason=reason, message=f"{message} {result.message}".strip())
         return result
 
-    def _fail(self, reason: str, message: str) -> str:
+    def _fail(self, failed: SessionResult) -> str:
         """End what may run still, keep what it did, and say why."""
-        facts = self._kept() if hasattr(self, "place") and self.place.is_ours else None
-        return self._finish(_result("failed", reason, message), clear=facts is not None, **(facts or {}))
+        facts = self._kept() if self.place.is_ours else None
+        return self._finish(failed, clear=facts is not None, **(facts or {}))
 
     def _give_up(self) -> None:
         """Its row is another's, or finished. What it may have come to is told there, and changes nothing."""
@@ -323,7 +316,7 @@ class _Execution:
         if self._kept() is not None:
             self._clear()
         code = ended.exit_code if ended else None
-        patiently(lambda: self._report_late(result, code))
+        patiently(lambda: self.record.put_late(result, exit_code=code))
         logger.warning(
             "Session %d was taken from this worker: ended here", self.session.pk, extra={"action": "lease_lost"}
         )
@@ -336,7 +329,7 @@ class _Execution:
             end_checks(self.place.folder)
             return self.place.keep()
         except Exception:  # noqa: BLE001 - whatever the fault
-            self._log_fault("its work could not be kept", action="unkept")
+            self.record.tell_fault("its work could not be kept", action="unkept")
             return None
 
     def _clear(self) -> None:
@@ -346,82 +339,26 @@ class _Execution:
         except (RunnerError, OSError):
             logger.exception("Session %d: its workspace stays", self.session.pk, extra={"action": "uncleared"})
 
-    def _log_fault(self, words: str, *, action: str) -> None:
-        """With the traceback of what is being handled. It may quote what the session said."""
-        told = self._clean(traceback.format_exc())
-        logger.error("Session %d: %s\n%s", self.session.pk, words, told, extra={"action": action})
-
     def _finish(self, result: SessionResult, *, clear: bool, **facts: Any) -> str:
-        """Put the end on record, then settle, then remove what is not needed any more.
+        """Put the end on record, which settles its run, then remove what is not needed any more.
 
         In this order: whoever takes over from a worker that dies on the way finds everything, or a finished row, and
-        a run is not kept open by a workspace that takes a minute to be removed; what is left of that is swept. And not
-        in one transaction: two sessions of a run that end at once would each see the other one open.
+        a run is not kept open by a workspace that takes a minute to be removed; what is left of that is swept.
         """
-        remark = self.place.remark if hasattr(self, "place") else ""
-        fields = facts | {
-            "message": storable(self._clean(f"{result.message} {remark}".strip()), _MOST_RESULT),
-            "result": storable(self._clean(result.result), _MOST_RESULT),
-            "summary": storable(self._clean(result.summary), 200),
-            "model": result.model[:100],
-            "turns": result.turns,
-            "input_tokens": result.input_tokens,
-            "output_tokens": result.output_tokens,
-            "cached_tokens": result.cached_tokens,
-            "cost_usd": round(result.cost_usd, 6),
-            "cost_source": result.cost_source,
-            "denied": list(result.denied),
-            "structured": self.place.transcript.plain(result.structured) if result.structured is not None else None,
-        }
-        if "patch" in fields:
-            fields["patch"] = storable(self._clean(fields["patch"]), len(fields["patch"]))
+        said = result.structured
+        structured = None if said is None else self.place.transcript.plain(said)
         if clear and result.outcome == "lost":  # what is lost, the sweep takes for left behind at once
             self._clear()
             clear = False
         self.about_to_end()
-        patiently(lambda: self._record(result, fields))
-        patiently(lambda: settle(self.session.run_id, now=self.clock()))
+        self.record.put(result, remark=self.place.remark, structured=structured, **facts)
         if clear:
             self._clear()
         return result.outcome
 
-    def _record(self, result: SessionResult, fields: Mapping[str, Any]) -> None:
-        resets_at = datetime.fromtimestamp(result.resets_at, UTC) if result.resets_at else None
-        finished = end(
-            self.session,
-            status=result.outcome,
-            reason=result.reason,
-            now=self.clock(),
-            resets_at=resets_at,
-            **fields,
-        )
-        if finished:
-            said = f": {self._clean(result.message)}" if result.message else ""
-            logger.info("%s: %s%s", _told(self.session), result.outcome, said, extra={"action": "finished"})
-        else:
-            self._report_late(result, fields.get("exit_code"))
-
     def _without_lease(self, result: SessionResult) -> SessionResult:
         message = f"{self.worker.name} could not renew its lease, for the database was away, and ended it."
         return replace(result, outcome="lost", reason=Reason.WORKER_DIED, message=message)
-
-    def _report_late(self, result: SessionResult, exit_code: int | None) -> None:
-        report = {
-            "outcome": result.outcome,
-            "reason": result.reason,
-            "message": storable(self._clean(result.message), 1000),
-            "at": self.clock().isoformat(),
-            "worker": self.worker.name,
-            "cost_usd": round(result.cost_usd, 6),
-            "exit_code": exit_code,
-        }
-        Session.objects.report_late(self.session.pk, report)
-        logger.warning(
-            "Session %d had ended already: its report of %s changes nothing",
-            self.session.pk,
-            result.outcome,
-            extra={"action": "late_report"},
-        )
 
 
 def _result(outcome: Literal["failed", "cancelled"], reason: str, message: str) -> SessionResult:

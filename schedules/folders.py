@@ -7,19 +7,26 @@ from pathlib import Path
 
 from django.conf import settings
 
-from runners import CHECKS, Kept, Redactor, remove
-from schedules import conversations, vault
+from runners import CHECKS, Cache, Kept, Redactor, remove
+from schedules import vault
 
 OUTPUT = "output.log"
 GIVEN = "given"  # the values of its secrets, sealed, for as long as what it printed and left may hold them
 TRANSCRIPT = "transcript.log.gz"
 PATCH = "changes.patch"
 HOME = "home"
+CONVERSATION = "conversation.jsonl"  # its own, without secrets
+EARLIER = "earlier.jsonl"  # the one that it goes on with
 
 
 def session_folder(session_id: int) -> Path:
     """The session's own folder on its machine."""
     return Path(settings.ROTA_SESSIONS_DIR) / str(session_id)
+
+
+def workspace_folder(session_id: int) -> Path:
+    """Where its checkout is, while there is one."""
+    return Path(settings.ROTA_WORKSPACES_DIR) / str(session_id)
 
 
 def given_to(folder: Path) -> dict[str, str]:
@@ -44,7 +51,7 @@ def keep_transcript(folder: Path, redactor: Redactor) -> None:
 
 def holds_raw(folder: Path) -> bool:
     """Whether there is something to `remove_raw`."""
-    return any((folder / name).exists() for name in (HOME, OUTPUT, GIVEN, CHECKS, conversations.EARLIER))
+    return any((folder / name).exists() for name in (HOME, OUTPUT, GIVEN, CHECKS, EARLIER))
 
 
 def remove_raw(folder: Path) -> None:
@@ -54,8 +61,13 @@ def remove_raw(folder: Path) -> None:
     """
     remove(folder / HOME)
     remove(folder / CHECKS)
-    for name in (OUTPUT, GIVEN, conversations.EARLIER):
+    for name in (OUTPUT, GIVEN, EARLIER):
         (folder / name).unlink(missing_ok=True)
+
+
+def cache() -> Cache:
+    """Rota's own copies of the repositories, on this machine."""
+    return Cache(Path(settings.ROTA_CACHE_DIR))
 
 
 def kept_checkouts() -> Kept:

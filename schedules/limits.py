@@ -129,8 +129,7 @@ def startable(*, now: datetime) -> SessionQuerySet:
     backfill = Q(run__trigger=Run.Trigger.BACKFILL)
     side_by_side = Q(run__overlap=Schedule.Overlap.ALLOW) & ~backfill
     free = side_by_side | ~backfill & _no_run_of(older) | backfill & _no_run_of(_before_backfill())
-    due = Q(not_before=None) | Q(not_before__lte=now)
-    return Session.objects.waiting().filter(due, free).on_the_rota().not_halted(now)
+    return Session.objects.waiting().ready(now).filter(free).on_the_rota().not_halted(now)
 
 
 def _before_backfill() -> RunQuerySet:
@@ -147,8 +146,10 @@ def _no_run_of(runs: RunQuerySet) -> Q:
 
 def _end_unaffordable(run_id: int, *, now: datetime) -> None:
     """The run's own money limit holds none of its remaining sessions, and no other one is open that could change it."""
-    run = Run.objects.select_related("schedule").get(pk=run_id)
-    told = f"The money limit of its run, {run.schedule.max_run_usd:.2f} USD, does not hold another session."
+    limit = Run.objects.values_list("schedule__max_run_usd", flat=True).get(pk=run_id)
+    if limit is None:  # somebody has just taken it away
+        return
+    told = f"The money limit of its run, {limit:.2f} USD, does not hold another session."
     waiting = Session.objects.waiting().filter(run=run_id, reserved_usd__gt=0)
     for pk, reserves in list(waiting.values_list("pk", "reserved_usd")):
         # Still waiting, that is: another admission may have been told of a higher limit.

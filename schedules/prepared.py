@@ -75,8 +75,8 @@ def given(name: str, field: Field[Any, Any] | type[Model]) -> Any:
     return _Given(name, field if isinstance(field, Field) else _key(field))
 
 
-def places(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
-    """Those of fields, each given by its own name."""
+def given_fields(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
+    """The places of these fields' values, each given by its field's name."""
     fields = {name: field for field in model._meta.concrete_fields for name in (field.name, field.attname)}
     return {name: _Given(name, fields[name]) for name in names}
 
@@ -120,7 +120,7 @@ class Update(_Statement):
 
     def _make(self) -> _Made:
         query: Any = self._rows().order_by().query.chain(UpdateQuery)
-        query.add_update_values({**places(self._model, self._names), **self._fixed})
+        query.add_update_values({**given_fields(self._model, self._names), **self._fixed})
         sql, params = query.get_compiler(connection=connection).as_sql()
         return _Made(sql, tuple(params))
 
@@ -141,7 +141,7 @@ class Insert(_Statement):
             cursor.executemany(made.sql, values)
 
     def _make(self) -> _Made:
-        made, quoted = tuple(places(self._model, self._columns).values()), connection.ops.quote_name
+        made, quoted = tuple(given_fields(self._model, self._columns).values()), connection.ops.quote_name
         into = ", ".join(quoted(place.field.column) for place in made)
         table, values = quoted(self._model._meta.db_table), ", ".join("%s" for _ in made)
         return _Made(f"INSERT INTO {table} ({into}) VALUES ({values}) ON CONFLICT DO NOTHING", made)

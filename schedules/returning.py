@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from pathlib import Path
 
-from django.conf import settings
 from django.db import transaction
 
 from runners import RunnerError, kill, remove
 from schedules.ending import end, settle
-from schedules.folders import session_folder
+from schedules.folders import session_folder, workspace_folder
 from schedules.models import Reason, Schedule, Session, WorkerHeartbeat
 from schedules.models.session import SessionQuerySet
 from schedules.retrying import is_wanted
@@ -76,7 +74,7 @@ def _cleared(session: Session) -> bool:
     """Remove what had been prepared: whoever claims it next makes it anew."""
     try:
         remove(session_folder(session.pk))
-        remove(Path(settings.ROTA_WORKSPACES_DIR) / str(session.pk))
+        remove(workspace_folder(session.pk))
     except (RunnerError, OSError):
         logger.exception("Session %d: what was prepared can't be removed", session.pk, extra={"action": "uncleared"})
         return False

@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
-from pathlib import Path
 
-from django.conf import settings
-
-from runners import CONVERSATION_BYTES, Cache, Redactor, Runner, bundle, bundle_branch, open_conversation
+from runners import CONVERSATION_BYTES, Redactor, Runner, bundle, bundle_branch, open_conversation
 from schedules import conversations
+from schedules.folders import cache
 from schedules.models import Session
 from schedules.parking import Parking
 from schedules.workplace import Workplace
@@ -56,7 +54,7 @@ class Safekeeping:
         if not (repository and branch):
             return
         try:
-            if bundle_branch(_cache(), repository.slug, branch, base=self._session.run.commit, into=file):
+            if bundle_branch(cache(), repository.slug, branch, base=self._session.run.commit, into=file):
                 conversations.keep_work(self._session, file, now=self._clock())
         finally:
             file.unlink(missing_ok=True)
@@ -89,7 +87,7 @@ class Safekeeping:
             return
         file, base = self._place.folder / _WORK, self._session.run.commit
         try:
-            made = bundle(workspace, _cache(), base=base, into=file, secrets=self._place.hidden)
+            made = bundle(workspace, cache(), base=base, into=file, secrets=self._place.hidden)
             if made and self._still_runs():
                 conversations.keep_work(self._session, file, now=self._clock())
         finally:
@@ -101,7 +99,3 @@ class Safekeeping:
             return False
         running = Session.objects.filter(status=Session.Status.RUNNING, worker=self._session.worker_id)
         return running.filter(pk=self._session.pk).exists()
-
-
-def _cache() -> Cache:
-    return Cache(Path(settings.ROTA_CACHE_DIR))

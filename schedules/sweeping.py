@@ -14,7 +14,6 @@ from django.conf import settings
 
 from runners import (
     Bounds,
-    Cache,
     Dropped,
     KeptCheckout,
     Reaped,
@@ -30,7 +29,7 @@ from runners import (
     waiting,
 )
 from schedules import vault
-from schedules.folders import HOME, given_to, holds_raw, keep_transcript, kept_checkouts, remove_raw
+from schedules.folders import HOME, cache, given_to, holds_raw, keep_transcript, kept_checkouts, remove_raw
 from schedules.models import Repository, Session
 
 logger = logging.getLogger(__name__)
@@ -159,8 +158,8 @@ def reap_workspaces(
     """
     later = later or Later()
     live = _live(now) | later.names(now)
-    cache, into = Cache(Path(settings.ROTA_CACHE_DIR)), _sessions() / REAPED
-    left_behind = reap(_workspaces(), cache, before=now, into=into, live=live, secrets_of=_secrets_of)
+    into = _sessions() / REAPED
+    left_behind = reap(_workspaces(), cache(), before=now, into=into, live=live, secrets_of=_secrets_of)
     later.note(left_behind, now)
     for reaped in left_behind:
         if reaped.error:

@@ -13,9 +13,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from schedules import quota
 from schedules.ending import end, settle
-from schedules.firing import recover_missed
 from schedules.models import Incident, Reason, Run, Session, SessionEvent, WorkerHeartbeat
 from schedules.models.session import SessionQuerySet
+from schedules.unfired import recover_missed
 
 logger = logging.getLogger(__name__)
 

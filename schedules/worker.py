@@ -26,6 +26,7 @@ from schedules.agents import Programs, find_programs, tell_programs
 from schedules.fencing import Fence
 from schedules.folders import session_folder
 from schedules.following import Wish
+from schedules.hands import Hands
 from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.presence import Presence, keep_connection
 from schedules.room import shortage
@@ -69,9 +70,8 @@ class Worker:
         self._presence = self._register()
         self._fence = Fence.of(settings.ROTA_LEASE, time.monotonic())
         self._watch = Watch()
-        self._in_hand: dict[int, Wish] = {}
-        self._heard: set[int] = set()  # the sessions in hand that the last round found running under its row
-        self._hands = threading.Lock()
+        self._hands = Hands()
+        self._heard: set[int] = set()  # the sessions that the last round found running under its row
         self._adopted: list[threading.Thread] = []
         self._swept: set[int] = set()
         self._later = Later()
@@ -80,21 +80,15 @@ class Worker:
         self._claims = True
         self._had_room_at = -math.inf  # monotonic
         self._stopped = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._listen, name="rota-presence", daemon=True),
-            threading.Thread(target=self._keep, args=(LOOK_EVERY, self._look), name="rota-watch", daemon=True),
+        duties: list[tuple[str, Callable[[], object]]] = [
+            ("rota-presence", self._listen),
+            ("rota-watch", lambda: self._keep(LOOK_EVERY, self._look)),
         ]
         if self._runs_sessions:
-            self._threads += [
-                threading.Thread(target=self._tend, name="rota-sweep", daemon=True),
-                threading.Thread(target=self._hold_fence, name="rota-fence", daemon=True),
-            ]
+            duties += [("rota-sweep", self._tend), ("rota-fence", self._hold_fence)]
         else:
-            self._threads.append(
-                threading.Thread(
-                    target=self._keep, args=(_UPKEEP_EVERY, self._keep_up), name="rota-upkeep", daemon=True
-                )
-            )
+            duties.append(("rota-upkeep", lambda: self._keep(_UPKEEP_EVERY, self._keep_up)))
+        self._threads = [threading.Thread(target=duty, name=name, daemon=True) for name, duty in duties]
 
     @property
     def row(self) -> WorkerHeartbeat:
@@ -120,7 +114,7 @@ class Worker:
         if why := self._holds_back():
             Session.objects.release([session_id])
             return f"not claimed: {why}"
-        if not self._take(session_id):
+        if not self._hands.take(session_id):
             return "not claimed: it is in hand"
         try:
             return execution.execute(
@@ -132,7 +126,7 @@ class Worker:
                 about_to_end=about_to_end,
             )
         finally:
-            self._let_go(session_id)
+            self._hands.let_go(session_id)
 
     @property
     def takes_more(self) -> bool:
@@ -163,20 +157,8 @@ class Worker:
     def _runs_sessions(self) -> bool:
         return self._facts["kind"] == WorkerHeartbeat.Kind.SESSIONS
 
-    def _take(self, session_id: int) -> bool:
-        """Take a session in hand, before it is claimed. False: it is, and a message came twice."""
-        with self._hands:
-            if session_id in self._in_hand:
-                return False
-            self._in_hand[session_id] = ""
-            return True
-
-    def _let_go(self, session_id: int) -> None:
-        with self._hands:
-            del self._in_hand[session_id]
-
     def _wish(self, session_id: int) -> Wish:
-        return self._leaving or self._in_hand.get(session_id, "")
+        return self._leaving or self._hands.wish_for(session_id)
 
     def _register(self) -> Presence:
         return Presence.register(**self._facts, programs=self._programs, now=timezone.now())  # type: ignore[arg-type]
@@ -201,7 +183,8 @@ class Worker:
         found = dict(running.values_list("pk", "cancel_requested_at"))
         for session_id, asked_at in found.items():
             self._attend(session_id, is_to_end=asked_at is not None, now=now)
-        self._give_away(self._heard - found.keys())
+        # They ran under this worker's row, and do not any more: over by now, or declared lost behind its back.
+        self._hands.give_away(self._heard - found.keys())
         self._heard = set(found)
         if not self._claims:
             self._tell_that_it_leaves()
@@ -226,30 +209,18 @@ class Worker:
 
     def _attend(self, session_id: int, *, is_to_end: bool, now: datetime) -> None:
         """What this worker claimed it has in hand until it is over: else a fault has left it behind."""
-        with self._hands:
-            is_in_hand = session_id in self._in_hand
-            if is_in_hand and is_to_end and not self._in_hand[session_id]:
-                self._in_hand[session_id] = "cancelled"
+        is_in_hand = self._hands.cancel(session_id) if is_to_end else session_id in self._hands
         if not is_in_hand and not self._leaving:
             declare_forgotten(session_id, worker=self.row, now=now)
-
-    def _give_away(self, gone: set[int]) -> None:
-        """They ran under this worker's row, and do not any more: over by now, or declared lost behind its back."""
-        with self._hands:
-            for session_id in gone & self._in_hand.keys():
-                self._in_hand[session_id] = "taken"
 
     def _hold_fence(self) -> None:
         """Needs neither the database nor a session's own thread, which may both hang just then."""
         while not self._stopped.wait(_LISTEN_EVERY):
             if self._fence.is_closed(time.monotonic()):
-                self._let_go_of_all()
+                self._end_all()
 
-    def _let_go_of_all(self) -> None:
-        with self._hands:
-            ending = [session_id for session_id, wish in self._in_hand.items() if wish not in ("lost", "taken")]
-            self._in_hand.update(dict.fromkeys(ending, "lost"))
-        for session_id in ending:
+    def _end_all(self) -> None:
+        for session_id in self._hands.lose_all():
             logger.error(
                 "Session %d is ended: this worker could not renew its lease", session_id, extra={"action": "fenced"}
             )
@@ -325,7 +296,7 @@ class Worker:
         ]
 
     def _adopt(self, session_id: int, of: int | None) -> None:
-        if not self._take(session_id):
+        if not self._hands.take(session_id):
             return
         try:
             execution.adopt(
@@ -336,7 +307,7 @@ class Worker:
                 clock=timezone.now,
             )
         finally:
-            self._let_go(session_id)
+            self._hands.let_go(session_id)
             self._dispatch()
             connection.close()
 

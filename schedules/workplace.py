@@ -40,12 +40,16 @@ from schedules import conversations
 from schedules.belongings import Belongings
 from schedules.conversations import Earlier
 from schedules.folders import (
+    CONVERSATION,
+    EARLIER,
     HOME,
     PATCH,
+    cache,
     keep_transcript,
     kept_checkouts,
     remove_raw,
     session_folder,
+    workspace_folder,
 )
 from schedules.interrupted import attempt_before, branch_of, left_by_attempts_before
 from schedules.models import Repository, Run, Schedule, Session
@@ -170,7 +174,7 @@ class Workplace:
         sandbox = Sandbox(
             network=self._snapshot["network"],
             allowed_hosts=self._snapshot["allowed_hosts"],
-            objects=_cache().objects(repository.slug) if repository else None,
+            objects=cache().objects(repository.slug) if repository else None,
         )
         return wrap_in_sandbox(launch, spec=self.spec, sandbox=sandbox)
 
@@ -199,7 +203,7 @@ class Workplace:
 
     def share_conversation(self, *, interrupted: bool, now: datetime) -> None:
         """Keep for every worker what was kept here of a conversation that is to be gone on with."""
-        file = self.folder / conversations.FILE
+        file = self.folder / CONVERSATION
         if not (self.resumes or interrupted) or not file.is_file():
             return
         if obstacle := conversations.keep(self._session, file, runner=self.runs_with, now=now):
@@ -229,29 +233,29 @@ class Workplace:
 
     @property
     def _checkout_folder(self) -> Path:
-        return Path(settings.ROTA_WORKSPACES_DIR) / str(self._session.pk)
+        return workspace_folder(self._session.pk)
 
     def _check_out(self, repository: Repository) -> None:
-        run, cache = self._session.run, _cache()
+        run, here = self._session.run, cache()
         begun = time.monotonic()
-        start = _start(cache, repository, run.commit)
+        start = _start(here, repository, run.commit)
         if not run.commit:
             run.commit, run.stale = patiently(lambda: Run.objects.pin_commit(run.pk, start.commit, stale=start.stale))
         if run.commit != start.commit:  # another session was quicker, perhaps on another machine
-            start = _start(cache, repository, run.commit)
+            start = _start(here, repository, run.commit)
         if run.stale:
             self._remark(run.stale)
             self.notes.append(run.stale)
             logger.warning("Session %d: %s", self._session.pk, run.stale, extra={"action": "stale_workspace"})
         warm = repository.workspaces == Repository.Workspaces.WARM
         branch = branch_of(self._session)
-        left = left_by_attempts_before(self._session, cache, repository.slug, folder=self.folder)
+        left = left_by_attempts_before(self._session, here, repository.slug, folder=self.folder)
         self.notes += [left.note] if left.note else []
         self._remark(left.remark)
         base = left.commit or run.commit
         fetched = time.monotonic()
         self.workspace = prepare(
-            cache,
+            here,
             repository.slug,
             ref=base,
             branch=branch,
@@ -299,7 +303,7 @@ class Workplace:
 
     @property
     def _earlier_file(self) -> Path:
-        return self.folder / conversations.EARLIER
+        return self.folder / EARLIER
 
     def _launch(self) -> Launch:
         """With a new conversation, where the runner can't start with the earlier one."""
@@ -344,13 +348,13 @@ class Workplace:
     # --- going
 
     def _keep_conversation(self, file: Path) -> None:
-        with file.open("rb") as lines, (self.folder / conversations.FILE).open("wb") as kept:
+        with file.open("rb") as lines, (self.folder / CONVERSATION).open("wb") as kept:
             kept.writelines(self.redactor.line(line) for line in lines)
 
     def _keep_changes(self) -> dict[str, Any]:
         if self.workspace is None:
             return {}
-        kept = archive(self.workspace, _cache(), into=self.folder / PATCH, secrets=self.hidden)
+        kept = archive(self.workspace, cache(), into=self.folder / PATCH, secrets=self.hidden)
         self.leaked = kept.leaked
         self._archived = not kept.leaked
         if kept.leaked:
@@ -376,10 +380,10 @@ def _leaked(names: Collection[str]) -> str:
     )
 
 
-def _start(cache: Cache, repository: Repository, commit: str) -> StartPoint:
+def _start(here: Cache, repository: Repository, commit: str) -> StartPoint:
     """Where a run starts in a repository, by its policy; `commit` is what the run has pinned, if anything."""
     return find_start(
-        cache,
+        here,
         repository.slug,
         repository.url,
         branch=repository.default_branch,
@@ -387,7 +391,3 @@ def _start(cache: Cache, repository: Repository, commit: str) -> StartPoint:
         timeout=settings.ROTA_FETCH_TIMEOUT,
         or_last_known=repository.on_fetch_failure == Repository.FetchFailure.LAST_KNOWN,
     )
-
-
-def _cache() -> Cache:
-    return Cache(Path(settings.ROTA_CACHE_DIR))

@@ -62,12 +62,13 @@ _ONE_DATABASE = (
     "tests/schedules/management/test_report.py",
     "tests/schedules/manifests/test_examples.py",  # files
     "tests/schedules/test_conversations.py",  # agents, files and git, around sessions that test_execution has on both
-    "tests/schedules/test_continuing.py",
     "tests/schedules/test_full_disk.py",
+    "tests/schedules/test_interrupted.py",
     "tests/schedules/test_leaks.py",
     "tests/schedules/test_limits_of_real_sessions.py",
     "tests/schedules/test_postconditions.py",
     "tests/schedules/test_prompts.py",
+    "tests/schedules/test_safekeeping.py",
     "tests/schedules/test_workplace.py",
     "tests/schedules/test_workspace_policies.py",
 )

@@ -307,7 +307,8 @@ def _is_whole(path: Path) -> bool:
 def _is_sound(path: Path) -> bool:
     """Whether all that its refs lead to is there. Reads all of history: only for after a failure.
 
-    Also where that takes more memory than git may have, at ten million objects or so: it is not to be fetched anew.
+    A cache that takes more memory to be read than git may have, at ten million objects or so, is taken for sound: it
+    is not to be fetched anew.
     """
     try:
         git(

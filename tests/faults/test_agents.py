@@ -13,12 +13,11 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill
 from schedules.firing import trigger
 from schedules.models import Session
 from tests.runners.claude_sessions import STREAMS
 from tests.schedules.factories import make_schedule
-from tests.schedules.places import run_session, use_folders
+from tests.schedules.places import end_sessions, run_session, use_folders
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
@@ -31,8 +30,7 @@ def _pretending(tmp_path: Path, settings: Settings) -> Iterator[None]:
     settings.ROTA_REHEARSE = False
     settings.ROTA_RUNNERS = {**settings.ROTA_RUNNERS, "pretending": "tests.faults.pretending.PretendingRunner"}
     yield
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 def result(**changes: Any) -> str:

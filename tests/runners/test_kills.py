@@ -1,7 +1,7 @@
 """Whoever of a session is killed, whenever: nobody of it is left. Real processes, found by a census of our own.
 
 bin/test tests/runners/test_kills.py            some kills, as every bin/test does
-bin/test -m slow tests/runners/test_kills.py    a hundred
+bin/test -m slow tests/runners/test_kills.py    a hundred, and as many in sandboxes
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from runners import CHECKS, kill
 from runners.workspaces import tells_of_every_write
 from schedules.execution import execute
 from schedules.firing import trigger
 from schedules.following import Wish
-from schedules.models import Repository, Session, WorkerHeartbeat
+from schedules.models import Repository, Schedule, Session, WorkerHeartbeat
 from tests.runners.repositories import Source
 from tests.schedules.factories import make_repository, make_schedule, make_worker
 
@@ -37,6 +38,38 @@ def make_shop(folder: Path, **fields: Any) -> Repository:
     return make_repository("shop", url=source.url, **fields)
 
 
+def end_sessions(folder: Path) -> None:
+    """Nobody of the sessions is left whose folders are in this one, or in one below it."""
+    for session in (*folder.glob("sessions/[0-9]*"), *folder.glob("*/sessions/[0-9]*")):
+        kill(session)
+        for check in (session / CHECKS).glob("*"):
+            kill(check)
+
+
+def queued(*argv: str, **fields: Any) -> Session:
+    """A session of a script that was handed to the broker."""
+    return admitted(make_schedule(now=timezone.now(), **{"argv": list(argv), **fields}))
+
+
+def admitted(schedule: Schedule) -> Session:
+    """The same, of any schedule."""
+    session = trigger(schedule, by="ada", now=timezone.now())[0].sessions.get()
+    assert Session.objects.admit([session.pk], now=timezone.now())
+    return session
+
+
+def run_claimed(session: Session, worker: WorkerHeartbeat, wish: Callable[[], Wish] = lambda: "") -> str:
+    return execute(session.pk, worker=worker, task_id="t", wish=wish, clock=timezone.now)
+
+
+def run_admitted(session: Session, worker: WorkerHeartbeat, wish: Callable[[], Wish] = lambda: "") -> Session:
+    """With its run, as they are when it has ended."""
+    run_claimed(session, worker, wish)
+    session.refresh_from_db()
+    session.run.refresh_from_db()
+    return session
+
+
 def queue_script(script: str, repository: Repository, **fields: Any) -> Session:
     schedule = make_schedule(now=timezone.now(), argv=["sh", "-c", script], repositories=[repository], **fields)
     return trigger(schedule, by="ada", now=timezone.now())[0].sessions.get()
@@ -47,7 +80,7 @@ def run_session(
 ) -> Session:
     worker = worker or make_worker(now=timezone.now())
     Session.objects.filter(pk=session.pk).update(admitted_at=timezone.now())
-    execute(session.pk, worker=worker, task_id="t", wish=wish, clock=timezone.now)
+    run_claimed(session, worker, wish)
     session.refresh_from_db()
     return session
 

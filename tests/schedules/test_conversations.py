@@ -14,17 +14,16 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill
 from runners.scripted_model import Request, ScriptedModel
 from schedules import conversations
 from schedules.execution import adopt
 from schedules.firing import trigger
-from schedules.folders import session_folder
+from schedules.folders import EARLIER, session_folder
 from schedules.models import KeptConversation, Repository, Schedule, Session
 from tests.runners import codex_sessions
 from tests.runners.claude_sessions import say
 from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
-from tests.schedules.places import make_shop, run_session, use_folders
+from tests.schedules.places import end_sessions, make_shop, run_session, use_folders
 
 NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
@@ -46,8 +45,7 @@ def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
     settings.ROTA_PROGRAMS = {"codex": codex_sessions.program()}
     on_machine(settings, tmp_path, "one")
     yield
-    for folder in tmp_path.glob("*/sessions/[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture
@@ -106,7 +104,7 @@ def test_it_goes_on_on_a_machine_that_has_nothing_of_the_first(
     assert f"the conversation of session {first.pk}." in notes(second)
     assert "begins a new conversation" not in notes(first)
     assert first.agent_session_id != second.agent_session_id
-    assert not (session_folder(second.pk) / conversations.EARLIER).exists()
+    assert not (session_folder(second.pk) / EARLIER).exists()
 
     on_machine(settings, tmp_path, "three")
     third, asked = talk(schedule, settings, say("Still 4711."), host="three")

@@ -9,13 +9,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill
 from runners.scripted_model import ScriptedModel
 from schedules.firing import trigger
 from schedules.models import Repository, Schedule, Session, WorkerHeartbeat
 from schedules.readiness import report_of
 from tests.schedules.factories import make_schedule, make_worker
-from tests.schedules.places import make_shop, run_session, use_folders
+from tests.schedules.places import end_sessions, make_shop, run_session, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,8 +26,7 @@ def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
     use_folders(settings, tmp_path)
     settings.ROTA_REHEARSE = True
     yield
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture

@@ -4,107 +4,37 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
-from django.apps import apps
 from django.test import Client
-from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import Ending, SessionResult, SessionSpec, Tally, kill
+from runners import Ending, SessionResult, SessionSpec, Tally
 from runners.script import ScriptRunner
 from schedules import vault
-from schedules.admin import live
 from schedules.execution import adopt, execute
-from schedules.firing import trigger
 from schedules.folders import session_folder
 from schedules.following import Wish
-from schedules.management import report
-from schedules.management.exits import Exit
-from schedules.models import Repository, Run, Schedule, Secret, Session, WorkerHeartbeat
+from schedules.models import Repository, Run, Session, WorkerHeartbeat
 from schedules.sweeping import sweep
-from tests.schedules.factories import make_repository, make_schedule, make_worker
+from tests.schedules.canaries import GIVEN, OWN, TELL, assert_clean, kept_files, pages, rows
+from tests.schedules.factories import make_schedule, make_worker
+from tests.schedules.places import admitted, end_sessions, make_shop, queued, run_admitted, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def canary(name: str, length: int = 32) -> str:
-    """Letters and digits that stand nowhere by chance, the same each time."""
-    digests = (hashlib.sha256(f"{name} {number}".encode()).digest() for number in range(length // 16 + 1))
-    return base64.b32encode(b"".join(digests)).decode().strip("=")[:length]
-
-
-GIVEN = {
-    "TOKEN": canary("token"),
-    "ODD": f'{canary("odd", 12)} "quoted" \\ & ümläut/+= {canary("even", 12)}',
-    "LONG": canary("long", 200),
-    "SSH_KEY": "\n".join(["-----BEGIN KEY-----", *(canary(f"line {number}", 64) for number in range(4)), "end==="]),
-    "SHELL_TOKEN": canary("shell"),
-}
-OWN = {
-    "SECRET_KEY": canary("cookies", 50),
-    "broker": canary("broker", 20),
-    "secrets key": canary("table", 50),
-    "ANTHROPIC_API_KEY": canary("model", 40),
-    "OPENAI_API_KEY": canary("another model", 40),
-    "OTHER_SHELL": canary("another schedule"),
-}
-
-# A session that says all it knows, in every way it can think of. What is Rota's own it has from a file, as if it had
-# found that somewhere.
-TELL = """
-import base64, json, os, subprocess, sys, textwrap, time
-from urllib.parse import quote
-known = [os.environ[name] for name in sys.argv[2].split(",")] + json.load(open(sys.argv[1]))
-told = []
-for secret in known:
-    data = secret.encode()
-    for text in (secret, json.dumps(secret), json.dumps(json.dumps(secret)), data.hex(), data.hex().upper(),
-                 quote(secret, safe=""), base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode(),
-                 base64.b64encode(b"user:" + data + b"!").decode(), f"see {secret}, he said"):
-        told += [text, *textwrap.wrap(text, 19, drop_whitespace=False)]
-for line in told:
-    print(line)
-    print(line, file=sys.stderr)
-for secret in known:  # in pieces, with a pause
-    for piece in (secret[:5], secret[5:9], secret[9:]):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-        time.sleep(0.005)
-    print()
-with open(os.environ["ROTA_RESULT_FILE"], "w") as file:
-    file.write("x" * 180 + known[0] + "\\n" + "\\n".join(told))
-if len(sys.argv) > 3:
-    def write(name, text, mode="w"):
-        with open(name, mode) as file:
-            file.write(text)
-    write("leak.txt", "\\n".join(told))
-    write("binary", b"\\0" + known[1].encode(), "wb")
-    write(known[0], "")
-    subprocess.run(["git", "add", "."], check=True)
-    subprocess.run(["git", "commit", "-qm", "It is " + known[0]], check=True)
-    write("leak.txt", "and again\\n" + "\\n".join(told) + "\\n")
-print("at last " + known[0][:12])
-sys.exit(known[0])
-"""
-
-
 @pytest.fixture(autouse=True)
 def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    settings.ROTA_SESSIONS_DIR = tmp_path / "sessions"
-    settings.ROTA_WORKSPACES_DIR = tmp_path / "workspaces"
-    settings.ROTA_CACHE_DIR = tmp_path / "repositories"
+    use_folders(settings, tmp_path)
     settings.ROTA_REHEARSE = True
     settings.SECRET_KEY = OWN["SECRET_KEY"]
     settings.CELERY_BROKER_URL = f"redis+socket://:{OWN['broker']}@{tmp_path}/no.sock"
@@ -114,36 +44,17 @@ def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
     for name in ("TOKEN", "ODD", "LONG", "SSH_KEY"):
         vault.put(name, GIVEN[name], by="ada", now=timezone.now())
     yield
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    (folder / "README.md").write_text("# Shop\n")
-    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "Begin"]):
-        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
-        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
-    return make_repository("shop", url=str(folder))
+    return make_shop(tmp_path)
 
 
 @pytest.fixture
 def worker() -> WorkerHeartbeat:
     return make_worker(now=timezone.now())
-
-
-def queued(*argv: str, **fields: object) -> Session:
-    schedule = make_schedule(now=timezone.now(), **{"argv": list(argv), **fields})  # type: ignore[arg-type]
-    return admitted(schedule)
-
-
-def admitted(schedule: Schedule) -> Session:
-    """A session that was handed to the broker."""
-    session = trigger(schedule, by="ada", now=timezone.now())[0].sessions.get()
-    assert Session.objects.admit([session.pk], now=timezone.now())
-    return session
 
 
 def told(tmp_path: Path, *more: str, **fields: object) -> Session:
@@ -154,78 +65,6 @@ def told(tmp_path: Path, *more: str, **fields: object) -> Session:
     return queued(*argv, secrets=list(GIVEN), **fields)
 
 
-def run(session: Session, worker: WorkerHeartbeat) -> Session:
-    execute(session.pk, worker=worker, task_id="t", wish=lambda: "", clock=timezone.now)
-    session.refresh_from_db()
-    session.run.refresh_from_db()
-    return session
-
-
-def recognisable(secret: str) -> set[bytes]:
-    """What of a secret would give it away: ten bytes of it in a row, in any encoding. The tests' own idea of it."""
-    data = secret.encode()
-    texts = [secret, json.dumps(secret)[1:-1], quote(secret, safe=""), data.hex(), data.hex().upper()]
-    texts += [base64.b64encode(b"x" * before + data).decode() for before in range(3)]
-    written = [text.encode() for text in texts]
-    return {text[at : at + 16] for text in written for at in range(4, len(text) - 20, 5)} | {data}
-
-
-CANARIES = set().union(*map(recognisable, [*GIVEN.values(), *OWN.values()]))
-
-
-def assert_clean(where: str, content: bytes) -> None:
-    joined = content.replace(b"\n", b"").replace(b"\\n", b"")
-    found = [canary for canary in CANARIES if canary in content or canary in joined]
-    assert not found, f"{where}: {found[:3]}"
-
-
-def rows() -> Iterator[tuple[str, bytes]]:
-    """Every value of every table, the lines of a session's transcript one after another."""
-    for model in apps.get_models():
-        values = list(model._default_manager.order_by("pk").values())
-        for column in {name for row in values for name in row}:
-            yield f"{model.__name__}.{column}", "\n".join(str(row[column]) for row in values).encode()
-
-
-def kept_files(tmp_path: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file that Rota keeps, what is compressed opened."""
-    for folder in ("sessions", "workspaces", "repositories"):
-        for file in (tmp_path / folder).rglob("*"):
-            yield f"the name {file.name}", file.name.encode()
-            if file.is_file():
-                data = file.read_bytes()
-                yield str(file), gzip.decompress(data) if file.suffix == ".gz" else data
-    for cache in (tmp_path / "repositories").glob("*.git"):
-        command = ["git", "cat-file", "--batch-all-objects", "--batch"]
-        objects = subprocess.run(command, cwd=cache, capture_output=True, check=True)
-        yield f"the objects of {cache.name}", objects.stdout
-        yield (
-            f"the branches of {cache.name}",
-            subprocess.run(["git", "for-each-ref"], cwd=cache, capture_output=True, check=True).stdout,
-        )
-
-
-def pages(session: Session, client: Client) -> Iterator[tuple[str, bytes]]:
-    """What the console and the command line show of it."""
-    for url in (
-        reverse("admin:index"),
-        reverse("admin:schedules_session_changelist"),
-        reverse("admin:schedules_session_change", args=(session.pk,)) + "?all",
-        reverse("admin:schedules_run_change", args=(session.run_id,)),
-        reverse("admin:schedules_schedule_change", args=(session.schedule_id,)),
-        reverse("admin:schedules_secret_changelist"),
-        *(reverse("admin:schedules_secret_change", args=(pk,)) for pk in Secret.objects.values_list("pk", flat=True)),
-    ):
-        answer = client.get(url)
-        assert answer.status_code == 200, url
-        yield url, answer.content
-    reading = live.read(session.pk, 0)
-    assert reading
-    yield "the live stream", f"{reading.html} {reading.state}".encode()
-    told = report.as_object("x", [session.run], [session], code=Exit.FAILED)
-    yield "runschedule --json", json.dumps(told, ensure_ascii=False).encode()
-
-
 def test_what_a_session_says_in_every_way_is_nowhere(
     worker: WorkerHeartbeat,
     tmp_path: Path,
@@ -234,7 +73,7 @@ def test_what_a_session_says_in_every_way_is_nowhere(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        session = run(told(tmp_path), worker)
+        session = run_admitted(told(tmp_path), worker)
 
     assert (session.status, session.reason) == ("failed", "exit_code")
     assert "[redacted]" in session.result
@@ -258,7 +97,7 @@ def test_changes_with_a_secret_are_not_kept_as_they_are(
     worker: WorkerHeartbeat, repository: Repository, tmp_path: Path, admin_client: Client
 ) -> None:
     script = 'echo ok > fine.txt; echo "token: $TOKEN" > config.yaml; echo "# Done" > "$ROTA_RESULT_FILE"'
-    session = run(queued("sh", "-c", script, secrets=["TOKEN"], repositories=[repository]), worker)
+    session = run_admitted(queued("sh", "-c", script, secrets=["TOKEN"], repositories=[repository]), worker)
 
     assert (session.status, session.reason) == ("failed", "secret_leaked")
     assert session.message.startswith("What it changed holds TOKEN: so no branch is kept")
@@ -276,7 +115,7 @@ def test_changes_with_a_secret_are_not_kept_as_they_are(
 def test_a_session_that_writes_everything_everywhere_leaves_none_of_it(
     worker: WorkerHeartbeat, repository: Repository, tmp_path: Path, admin_client: Client
 ) -> None:
-    session = run(told(tmp_path, "and change", repositories=[repository]), worker)
+    session = run_admitted(told(tmp_path, "and change", repositories=[repository]), worker)
 
     assert (session.status, session.reason) == ("failed", "secret_leaked")
     assert session.patch
@@ -302,7 +141,7 @@ def test_an_agents_conversation_is_kept_without_them(
         secrets=list(GIVEN),
         overlap="allow",
     )
-    session = run(admitted(schedule), worker)
+    session = run_admitted(admitted(schedule), worker)
 
     assert session.status == "succeeded", session.message
     assert any("[redacted]" in text for text in session.events.values_list("text", flat=True))
@@ -311,7 +150,7 @@ def test_an_agents_conversation_is_kept_without_them(
     assert all(json.loads(line) for line in conversation.splitlines())
     for where, content in [*rows(), *kept_files(tmp_path)]:
         assert_clean(where, content)
-    again = run(admitted(schedule), worker)
+    again = run_admitted(admitted(schedule), worker)
     assert (again.status, again.resumed_from) == ("succeeded", session), again.message
 
 
@@ -322,7 +161,7 @@ def test_rehearsed_it_is_not_given_the_workers_credentials(worker: WorkerHeartbe
         allowed_tools=["Bash"],
         rehearsal_script=[[{"type": "tool_use", "name": "Bash", "input": {"command": "env | sort"}}]],
     )
-    session = run(admitted(schedule), worker)
+    session = run_admitted(admitted(schedule), worker)
     said = "\n".join(session.events.values_list("text", flat=True))
     assert "HOME=" in said
     assert "[redacted]" not in said
@@ -403,7 +242,7 @@ def test_without_the_key_nothing_is_shown_and_no_work_is_lost(
 def test_without_the_key_a_session_fails_with_the_mend(worker: WorkerHeartbeat, settings: Settings) -> None:
     session = queued("true", secrets=["TOKEN"])
     settings.ROTA_SECRETS_KEYS = ["another key that is long enough, too"]
-    run(session, worker)
+    run_admitted(session, worker)
     assert (session.status, session.reason) == ("failed", "invalid_options")
     assert "TOKEN: can't be decrypted" in session.message
     assert "bin/manage secret set TOKEN" in session.message
@@ -427,7 +266,7 @@ def test_a_fault_in_rota_that_quotes_one_is_told_without_it(
 ) -> None:
     settings.ROTA_RUNNERS = {**settings.ROTA_RUNNERS, "faulty": f"{__name__}.FaultyRunner"}
     with caplog.at_level(logging.DEBUG):
-        session = run(queued("true", runner="faulty", prompt="", model="", secrets=["TOKEN"]), worker)
+        session = run_admitted(queued("true", runner="faulty", prompt="", model="", secrets=["TOKEN"]), worker)
 
     assert (session.status, session.reason) == ("failed", "internal")
     assert session.message.startswith("A fault in Rota: RuntimeError: while [redacted]")
@@ -437,7 +276,7 @@ def test_a_fault_in_rota_that_quotes_one_is_told_without_it(
 
 
 def test_one_that_was_left_over_a_minute_ago_is_its_workers_to_tidy(worker: WorkerHeartbeat) -> None:
-    session = run(queued("true"), worker)
+    session = run_admitted(queued("true"), worker)
     home = session_folder(session.pk) / "home"
     home.mkdir()
     sweep(now=timezone.now())

@@ -9,12 +9,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill
 from schedules.execution import execute
 from schedules.firing import trigger
 from schedules.limits import admit
 from schedules.models import Hold, Session, Spending, WorkerHeartbeat
 from tests.schedules.factories import make_schedule, make_worker
+from tests.schedules.places import end_sessions
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,8 +31,7 @@ def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
         "wasteful": "tests.schedules.wasteful.WastefulRunner",
     }
     yield
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture

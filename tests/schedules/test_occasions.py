@@ -5,7 +5,7 @@ from time import perf_counter
 
 import pytest
 
-from schedules.firing import fire_due, recover_missed
+from schedules.firing import fire_due
 from schedules.models import Incident, Run, Schedule
 from schedules.occasions import occasions, passed
 from tests.schedules.factories import make_run, make_schedule
@@ -110,20 +110,6 @@ def test_a_thousand_and_one_due_times_are_too_many() -> None:
     schedule = make_schedule(now=NINE, cron="* * * * *")
     assert not occasions(schedule, NINE + 1000 * MINUTE).jumped
     assert occasions(schedule, NINE + 1001 * MINUTE).jumped
-
-
-def test_beyond_the_window_there_is_one_alarm_for_a_schedule_until_it_runs_again() -> None:
-    schedule = make_schedule(now=NINE - HOUR)
-    fire_due(now=NINE + 5 * HOUR)
-    fire_due(now=NINE + DAY + 5 * HOUR)
-
-    alarm = Incident.objects.get()
-    assert (alarm.kind, alarm.subject, alarm.schedule, alarm.count) == ("missed", schedule.name, schedule, 2)
-
-    assert recover_missed(now=NINE + 2 * DAY) == 0
-    make_run(schedule, now=NINE + 2 * DAY, status="running")
-    assert recover_missed(now=NINE + 2 * DAY) == 1
-    assert recover_missed(now=NINE + 2 * DAY) == 0
 
 
 def test_a_later_time_that_took_its_place_is_no_alarm() -> None:

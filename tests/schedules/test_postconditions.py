@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import CHECKS, kill, sandbox_obstacle
+from runners import CHECKS, sandbox_obstacle
 from runners.supervision import current
 from schedules import vault
 from schedules.execution import adopt, execute
@@ -22,7 +22,7 @@ from schedules.models import Repository, Schedule, Session
 from schedules.sweeping import sweep
 from tests.processes import until
 from tests.schedules.factories import make_worker
-from tests.schedules.places import make_shop, queue_script, run_session, use_folders
+from tests.schedules.places import end_sessions, make_shop, queue_script, run_session, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,10 +32,7 @@ def _folders(tmp_path: Path, settings: Settings) -> Iterator[None]:
     use_folders(settings, tmp_path)
     settings.ROTA_REHEARSE = False
     yield
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
-        for check in (folder / CHECKS).glob("*"):
-            kill(check)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import identify, kill
+from runners import identify
 from schedules import steering
 from schedules.execution import adopt
 from schedules.folders import session_folder
@@ -24,7 +24,7 @@ from schedules.returning import GIVEN_BACK
 from schedules.worker import Worker
 from tests.processes import until
 from tests.schedules.factories import make_worker
-from tests.schedules.places import make_shop, queue_script, run_session, use_folders
+from tests.schedules.places import end_sessions, make_shop, queue_script, run_session, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,8 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def shop(tmp_path: Path, settings: Settings) -> Iterator[Repository]:
     use_folders(settings, tmp_path)
     yield make_shop(tmp_path)
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 def dead_worker() -> WorkerHeartbeat:

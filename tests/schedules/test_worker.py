@@ -24,18 +24,16 @@ from schedules.folders import session_folder
 from schedules.models import Incident, Session, WorkerHeartbeat
 from schedules.worker import Worker
 from tests.schedules.factories import make_repository, make_schedule, make_session, make_worker
+from tests.schedules.places import end_sessions, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    settings.ROTA_SESSIONS_DIR = tmp_path / "sessions"
-    settings.ROTA_WORKSPACES_DIR = tmp_path / "workspaces"
-    settings.ROTA_CACHE_DIR = tmp_path / "repositories"
+    use_folders(settings, tmp_path)
     yield
-    for folder in (tmp_path / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from runners import kill, sandbox_obstacle
+from runners import sandbox_obstacle
 from schedules.firing import trigger
 from schedules.models import Session
 from tests.runners.repositories import Source
 from tests.schedules.factories import make_repository, make_schedule
-from tests.schedules.places import run_session, use_folders
+from tests.schedules.places import end_sessions, run_session, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,8 +30,7 @@ def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
     use_folders(settings, tmp_path / "var")
     settings.ROTA_REHEARSE = True
     yield
-    for folder in (tmp_path / "var" / "sessions").glob("[0-9]*"):
-        kill(folder)
+    end_sessions(tmp_path)
 
 
 @pytest.fixture

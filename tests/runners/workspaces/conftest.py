@@ -12,6 +12,7 @@ import pytest
 
 from runners.workspaces import Archive, Cache, Workspace, archive, prepare
 from tests.runners.repositories import Source
+from tests.runners.workspaces.programs import program
 
 FILES = {"readme.md": "# Acme\n", "src/app.py": "print('hello')\n", "src/lib.py": "x = 1\n"}
 
@@ -71,3 +72,19 @@ def keep(acme: Cache, tmp_path: Path) -> Callable[[Workspace], Archive]:
         return archive(workspace, acme, into=tmp_path / "changes.patch", timeout=timedelta(seconds=10))
 
     return keep
+
+
+@pytest.fixture
+def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Serves repositories at ssh://forge/PATH by a stand-in for ssh. Its script says what happens before git answers.
+
+    Gives the file that gets one line for each connection.
+    """
+    asked = tmp_path / "asked"
+
+    def serve(script: str = "") -> Path:
+        serving = f'echo x >> {asked}\n{script}\nfor last; do :; done\neval "exec $last"'
+        monkeypatch.setenv("GIT_SSH_COMMAND", str(program(tmp_path / "bin", "ssh", serving)))
+        return asked
+
+    return serve

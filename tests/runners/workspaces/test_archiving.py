@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from runners.base import DiskFull, WorkspaceError
-from runners.workspaces import Archive, Cache, Workspace, archive, diff_text, prepare
+from runners.workspaces import Archive, Cache, Workspace, archive, diff_text
 from runners.workspaces.locks import Busy, locked
 from tests.processes import until
 from tests.runners.repositories import Source, run_git
+from tests.runners.workspaces.archives import commit, log
 from tests.runners.workspaces.conftest import FILES
 from tests.runners.workspaces.test_checkout import files
 
@@ -25,12 +26,6 @@ def patch(tmp_path: Path) -> Path:
     return tmp_path / "patches" / "changes.patch"
 
 
-def commit(workspace: Workspace, message: str = "Work") -> str:
-    run_git(workspace.path, "add", "--all")
-    run_git(workspace.path, "commit", "--quiet", "--allow-empty", "-m", message)
-    return run_git(workspace.path, "rev-parse", "HEAD")
-
-
 def patched(source: Source, found: Archive, tmp_path: Path) -> dict[str, str]:
     """The files that come of the patch, applied by git to the base."""
     folder = tmp_path / "patched"
@@ -38,11 +33,6 @@ def patched(source: Source, found: Archive, tmp_path: Path) -> dict[str, str]:
     run_git(folder, "checkout", "--quiet", found.base_commit)
     run_git(folder, "apply", "--index", str(found.patch_path))
     return files(folder)
-
-
-def log(cache: Cache, found: Archive) -> list[str]:
-    span = f"{found.base_commit}..{found.branch}"
-    return run_git(cache.path("acme"), "log", "--format=%an: %s", span).splitlines()
 
 
 def test_nothing_changed_leaves_nothing(checkout: Checkout, acme: Cache, patch: Path) -> None:
@@ -267,100 +257,6 @@ def test_unreadable_files_and_folders_are_kept(checkout: Checkout, acme: Cache, 
     (workspace.path / "src").chmod(0)
     found = archive(workspace, acme, into=patch)
     assert (found.changed_files, found.deletions) == (1, 0)
-
-
-def test_a_commit_on_another_branch_is_the_result(checkout: Checkout, acme: Cache, patch: Path) -> None:
-    workspace = checkout()
-    run_git(workspace.path, "checkout", "--quiet", "-b", "fix/it")
-    (workspace.path / "a").write_text("a\n")
-    head = commit(workspace)
-    run_git(workspace.path, "pack-refs", "--all")
-    found = archive(workspace, acme, into=patch)
-    assert (found.head, found.branch) == (head, workspace.branch)
-
-
-def test_a_detached_head_with_a_commit_is_the_result(checkout: Checkout, acme: Cache, patch: Path) -> None:
-    workspace = checkout()
-    run_git(workspace.path, "checkout", "--quiet", "--detach")
-    (workspace.path / "a").write_text("a\n")
-    assert archive(workspace, acme, into=patch).commits == 1
-    head = commit(workspace)
-    assert archive(workspace, acme, into=patch).head == head
-
-
-def test_packed_objects_are_kept_too(checkout: Checkout, acme: Cache, patch: Path) -> None:
-    workspace = checkout()
-    (workspace.path / "a").write_text("a\n")
-    commit(workspace, "First")
-    run_git(workspace.path, "gc", "--quiet", "--prune=now")  # joins ours with those of the cache in one pack
-    (workspace.path / "b").write_text("b\n")
-    commit(workspace, "Second")
-    found = archive(workspace, acme, into=patch)
-    assert log(acme, found) == ["Rota: Second", "Rota: First"]
-    assert found.notes == ()
-
-
-def test_a_merge_and_an_empty_commit_are_kept(checkout: Checkout, acme: Cache, patch: Path) -> None:
-    workspace = checkout()
-    run_git(workspace.path, "checkout", "--quiet", "-b", "side")
-    commit(workspace, "Side")
-    run_git(workspace.path, "checkout", "--quiet", workspace.branch)
-    run_git(workspace.path, "merge", "--quiet", "--no-ff", "side", "-m", "Merge")
-    found = archive(workspace, acme, into=patch)
-    assert log(acme, found) == ["Rota: Merge", "Rota: Side"]
-    assert (found.patch_path, found.changed_files, found.branch) == (None, 0, workspace.branch)
-
-
-def test_history_written_anew_is_kept(checkout: Checkout, acme: Cache, patch: Path) -> None:
-    workspace = checkout()
-    run_git(workspace.path, "checkout", "--quiet", "--orphan", "anew")
-    (workspace.path / "a").write_text("a\n")
-    head = commit(workspace, "All anew")
-    found = archive(workspace, acme, into=patch)
-    assert (found.head, found.changed_files) == (head, 1)
-
-
-def test_looking_at_another_commit_is_no_change(source: Source, cache: Cache, tmp_path: Path, patch: Path) -> None:
-    first = source.git("rev-parse", "HEAD")
-    source.commit({"a": "a\n"})
-    cache.refresh("acme", source.url)
-    workspace = prepare(cache, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
-    run_git(workspace.path, "checkout", "--quiet", first)
-    found = archive(workspace, cache, into=patch)
-    assert (found.branch, found.patch_path) == (None, None)
-    assert found.notes == (f"The checkout was left at {first[:12]}, a commit of the repository, with no change.",)
-
-
-def test_going_back_by_a_new_commit_is_a_change(source: Source, cache: Cache, tmp_path: Path, patch: Path) -> None:
-    source.commit({"a": "a\n"})
-    cache.refresh("acme", source.url)
-    workspace = prepare(cache, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
-    run_git(workspace.path, "revert", "--no-edit", "HEAD")
-    found = archive(workspace, cache, into=patch)
-    assert (found.commits, found.deletions) == (1, 1)
-
-
-def test_a_change_in_a_shallow_repository_is_kept(source: Source, cache: Cache, tmp_path: Path, patch: Path) -> None:
-    source.commit({"a": "a\n"})
-    run_git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{source.path}", "shallow")
-    cache.refresh("acme", str(tmp_path / "shallow"))
-    workspace = prepare(cache, "acme", ref="main", branch="rota/x/1-1", into=tmp_path / "w")
-    (workspace.path / "b").write_text("b\n")
-    commit(workspace)
-    (workspace.path / "c").write_text("c\n")
-    found = archive(workspace, cache, into=patch)
-    assert (found.commits, found.changed_files, found.notes) == (2, 2, ())
-
-
-def test_a_change_survives_that_the_forge_forgot_its_base(
-    source: Source, checkout: Checkout, acme: Cache, patch: Path
-) -> None:
-    workspace = checkout()
-    (workspace.path / "a").write_text("a\n")
-    commit(workspace)
-    source.git("commit", "--quiet", "--amend", "-m", "Begin anew")
-    acme.refresh("acme", source.url)
-    assert archive(workspace, acme, into=patch).commits == 1
 
 
 def test_a_checkout_that_is_gone_is_an_error_and_no_deletion(checkout: Checkout, acme: Cache, patch: Path) -> None:

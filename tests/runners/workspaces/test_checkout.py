@@ -13,7 +13,7 @@ from runners.base import RepositoryInvalid, WorkspaceError
 from runners.workspaces import Cache, Workspace, prepare
 from tests.runners.repositories import Source, run_git
 from tests.runners.workspaces.conftest import FILES
-from tests.runners.workspaces.test_git import program
+from tests.runners.workspaces.programs import program
 from tests.runners.workspaces.workers import worker
 
 Checkout = Callable[[], Workspace]

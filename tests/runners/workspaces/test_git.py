@@ -14,16 +14,9 @@ from runners.workspaces.skeleton import BARE, write_git_dir
 from runners.workspaces.wanted import as_long_as
 from tests.processes import until
 from tests.runners.repositories import Source
+from tests.runners.workspaces.programs import program
 
 SOON = timedelta(seconds=10)
-
-
-def program(folder: Path, name: str, script: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
 
 
 def is_running(pid: int) -> bool:

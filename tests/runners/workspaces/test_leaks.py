@@ -9,7 +9,7 @@ import pytest
 
 from runners.workspaces import Cache, Workspace, archive
 from tests.runners.repositories import Source, run_git
-from tests.runners.workspaces.test_archiving import commit
+from tests.runners.workspaces.archives import commit
 
 Checkout = Callable[[], Workspace]
 

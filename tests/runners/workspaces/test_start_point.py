@@ -14,7 +14,7 @@ from runners.base import FetchFailed, RepositoryInvalid
 from runners.workspaces import Cache, find_start
 from runners.workspaces.locks import locked
 from tests.runners.repositories import Source
-from tests.runners.workspaces.test_git import program
+from tests.runners.workspaces.programs import program
 
 SOON = timedelta(seconds=0.5)
 BOUND = 6  # seconds: twice the half one, and the grace in which git is ended

@@ -30,7 +30,7 @@ from tests.runners.workspaces.dirt import (
     swapped_for_a_link,
     write,
 )
-from tests.runners.workspaces.test_git import program
+from tests.runners.workspaces.programs import program
 from tests.runners.workspaces.traps import Trap, set_every_program
 from tests.runners.workspaces.trees import seen_by_a_session
 from tests.runners.workspaces.workers import worker

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from tests.runners.workspaces.test_git import program
+from tests.runners.workspaces.programs import program
 
 
 class Trap:
