@@ -9,6 +9,7 @@ everything else.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -257,9 +258,11 @@ def _fired(schedule: Schedule, plan: _Plan, around: _Around, now: datetime) -> _
     if any(run.reason in _HALTED for run in writing.runs):
         schedule.overdue_at = None  # nothing could succeed: the dead-man's switch begins anew
     schedule.move_on(found.following, queued=any(run.status == Run.Status.QUEUED for run in writing.runs))
-    for missed in found.missed:
-        if missed.reason == Reason.OUTSIDE_WINDOW and not _halt_of(schedule, missed, around):
-            writing.causes.append(cause_of_missed(schedule, missed))
+    late = Counter[int | None]()
+    for run in writing.runs:
+        late[run.repository_id] += run.missed_count if run.reason == Reason.OUTSIDE_WINDOW else 0
+    if most := max(late.values(), default=0):
+        writing.causes.append(cause_of_missed(schedule, most))
     return writing
 
 

@@ -54,11 +54,11 @@ def cause_of_breakage(schedule: Schedule, problem: str) -> Cause:
     return Cause(Incident.Kind.SCHEDULE_BROKEN, schedule.name, f"{schedule} does not run. {problem}", schedule)
 
 
-def cause_of_missed(schedule: Schedule, missed: Missed) -> Cause:
-    times = "A due time" if missed.count == 1 else f"{missed.count} due times"
+def cause_of_missed(schedule: Schedule, count: int) -> Cause:
+    times = "A due time" if count == 1 else f"{count} due times"
     window = durations.write(schedule.catch_up)
     message = f"{times} of {schedule} came later than its catch-up window of {window} allows."
-    return Cause(Incident.Kind.MISSED, schedule.name, message, schedule, missed.count)
+    return Cause(Incident.Kind.MISSED, schedule.name, message, schedule, count)
 
 
 def cause_of_jump(schedule: Schedule, missed: Missed) -> Cause:

@@ -95,6 +95,21 @@ def test_a_time_beyond_the_window_is_missed_and_the_next_one_is_exact() -> None:
     assert schedule.next_run_at == NINE + DAY
 
 
+def test_late_times_that_are_on_record_raise_no_alarm_again() -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *", repositories=[make_repository(), make_repository()])
+    first = schedule.next_run_at
+    fire_due(now=NINE)
+    assert Incident.objects.get().message.startswith("4 due times of ")
+    Schedule.objects.filter(pk=schedule.pk).update(next_run_at=first, due_at=first)
+
+    fire_due(now=NINE)
+    assert Incident.objects.get().count == 4
+
+    Schedule.objects.filter(pk=schedule.pk).update(next_run_at=first, due_at=first)
+    fire_due(now=NINE + 40 * MINUTE)
+    assert Incident.objects.get().count == 6
+
+
 def test_of_what_an_outage_passed_over_it_is_not_said_that_a_later_time_ran_where_none_did() -> None:
     make_schedule(now=NINE, cron="* * * * *")
     stop(by="ada", reason="bad model", now=NINE + 5 * MINUTE)
