@@ -215,10 +215,13 @@ def settled_until(schedule: Schedule, now: datetime) -> datetime:
 def forget_what_is_to_come(*, now: datetime) -> None:
     """Due times that are on record as not run, and come again: their rows go, or tell only of those before `now`.
 
-    But for those of a clock that jumped: whoever resumes their schedule takes them back.
+    But for those of a clock that jumped: whoever resumes their schedule takes them back, or finds that they have come.
     """
     stands = Run.objects.filter(trigger=Run.Trigger.SCHEDULE, finished_at__gt=now, missed_until__gt=now)
-    stands = stands.exclude(~Q(schedule__status=Schedule.Status.ACTIVE), reason=Reason.CLOCK_JUMPED)
+    jumped = Q(~Q(schedule__status=Schedule.Status.ACTIVE), reason=Reason.CLOCK_JUMPED)
+    ahead = Schedule.objects.filter(accounted_at__gt=now)
+    ahead.exclude(pk__in=stands.filter(jumped).values("schedule")).update(accounted_at=now)
+    stands = stands.exclude(jumped)
     stands.filter(scheduled_for__gt=now).delete()
     for run in stands.select_related("schedule").defer("snapshot"):
         _cut(run, now)

@@ -293,3 +293,19 @@ def test_nor_while_it_is_paused_again() -> None:
     steering.resume([schedule], by="ada", now=NINE + timedelta(seconds=5))
 
     assert Run.objects.get().missed_count == 6
+
+
+def test_times_that_a_jump_of_the_clock_passed_over_are_counted_once_when_they_have_come_after_all() -> None:
+    schedule = make_schedule(now=NINE - 2 * DAY, cron="* * * * *")
+    fire_due(now=NINE)
+    replan_ahead(now=NINE - 5 * MINUTE)
+
+    steering.resume([schedule], by="ada", now=NINE + 10 * MINUTE)
+
+    skipped, jumped = Run.objects.order_by("-scheduled_for")
+    assert (jumped.reason, jumped.missed_until) == ("clock_jumped", NINE)
+    assert (skipped.scheduled_for, skipped.missed_until, skipped.missed_count) == (
+        NINE + MINUTE,
+        NINE + 10 * MINUTE,
+        10,
+    )
