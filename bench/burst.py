@@ -109,8 +109,8 @@ def _burst(peer: str, size: int) -> dict[str, float] | None:
         stack.surroundings(database, DJANGO_SETTINGS_MODULE=settings, ROTA_MAX_SESSIONS=most) as environment,
         stack.broker(environment),
     ):
-        stack.run(["manage.py", "migrate", "--verbosity", "0"], environment, within=_LONGEST)
         try:
+            stack.run(["manage.py", "migrate", "--verbosity", "0"], environment, within=_LONGEST)
             done = stack.run(["-m", "bench.peers", module, str(size)], environment, within=_LONGEST)
         except subprocess.TimeoutExpired:
             print(f"{peer} is left out: it takes longer than {_LONGEST // 60} minutes", file=sys.stderr)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-_LONGEST_LIFE = 1800  # seconds, also when the tests themselves were killed
+_LONGEST_LIFE = 3600  # seconds, also when the tests themselves were killed
 
 
 def bounded(command: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
