@@ -17,7 +17,7 @@ def test_whatever_schedules_live_through_each_due_time_is_on_record_once() -> No
     run_state_machine_as_test(
         Lives,
         settings=settings(
-            max_examples=bounded_part(300, 8),
+            max_examples=bounded_part(150, 8),
             stateful_step_count=bounded_part(50, 30),
             suppress_health_check=list(HealthCheck),
             print_blob=True,
