@@ -178,14 +178,19 @@ def _take_back_jump(schedule: Schedule, now: datetime) -> datetime | None:
 
     Returns up to when the due times are on record then.
     """
-    ahead = Run.objects.filter(
-        schedule=schedule, trigger=Run.Trigger.SCHEDULE, reason=Reason.CLOCK_JUMPED, missed_until__gt=now
-    )
+    after = schedule.accounted_at
+    jumped = Run.objects.filter(schedule=schedule, trigger=Run.Trigger.SCHEDULE, reason=Reason.CLOCK_JUMPED)
+    ahead = jumped.filter(missed_until__gt=now)
     first = ahead.order_by("scheduled_for").values_list("scheduled_for", flat=True).first()
-    if first is None:
-        return schedule.accounted_at
-    ahead.delete()
-    return first - datetime.resolution
+    if first is not None:
+        ahead.delete()
+        before = first - datetime.resolution
+        return before if after is None else min(after, before)
+    if after is None:
+        return None
+    # The clock was put right, and since then they have come: their row tells of them.
+    last = jumped.filter(scheduled_for__lte=after).aggregate(last=Max("missed_until"))["last"]
+    return max(after, last or after)
 
 
 def _save(schedule: Schedule, groups: Sequence[tuple[Missed, Run.Status, str]], now: datetime) -> None:
@@ -218,10 +223,7 @@ def forget_what_is_to_come(*, now: datetime) -> None:
     But for those of a clock that jumped: whoever resumes their schedule takes them back, or finds that they have come.
     """
     stands = Run.objects.filter(trigger=Run.Trigger.SCHEDULE, finished_at__gt=now, missed_until__gt=now)
-    jumped = Q(~Q(schedule__status=Schedule.Status.ACTIVE), reason=Reason.CLOCK_JUMPED)
-    ahead = Schedule.objects.filter(accounted_at__gt=now)
-    ahead.exclude(pk__in=stands.filter(jumped).values("schedule")).update(accounted_at=now)
-    stands = stands.exclude(jumped)
+    stands = stands.exclude(~Q(schedule__status=Schedule.Status.ACTIVE), reason=Reason.CLOCK_JUMPED)
     stands.filter(scheduled_for__gt=now).delete()
     for run in stands.select_related("schedule").defer("snapshot"):
         _cut(run, now)

@@ -34,6 +34,7 @@ def _leave_the_future(now: datetime) -> None:
     """Rows of the time that never was would count for nothing, or wait, until it comes."""
     WorkerHeartbeat.objects.filter(last_seen_at__gt=now).update(last_seen_at=now)  # who lives renews its own at once
     Schedule.objects.filter(status_at__gt=now).update(status_at=now)  # failures in a row count from then on
+    Schedule.objects.filter(accounted_at__gt=now).update(accounted_at=now)
     alarms = Incident.objects.open()
     alarms.filter(first_at__gt=now).update(first_at=now)
     alarms.filter(last_at__gt=now).update(last_at=now)

@@ -309,3 +309,23 @@ def test_times_that_a_jump_of_the_clock_passed_over_are_counted_once_when_they_h
         NINE + 10 * MINUTE,
         10,
     )
+
+
+@pytest.mark.parametrize("resumed_at", [NINE - 5 * MINUTE, NINE + 2 * DAY])
+def test_what_was_to_come_before_a_jump_of_the_clock_is_counted_as_well(resumed_at: datetime) -> None:
+    schedule = make_schedule(now=NINE - HOUR, cron="* * * * *")
+    steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
+    steering.resume([schedule], by="ada", now=NINE - 10 * MINUTE)
+    fire_due(now=NINE + DAY)
+    replan_ahead(now=NINE - 30 * MINUTE)
+
+    steering.resume([schedule], by="ada", now=resumed_at)
+
+    until = NINE - HOUR
+    for run in Run.objects.order_by("scheduled_for"):
+        assert run.scheduled_for == until + MINUTE
+        assert run.missed_until is not None
+        if run.reason != "clock_jumped":  # which counts to a thousand
+            assert run.missed_count == (run.missed_until - until) / MINUTE
+        until = run.missed_until
+    assert until == resumed_at
