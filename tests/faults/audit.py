@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from schedules.models import Hold, Schedule, Session, Spending
 from schedules.waiting import Waiting, waiting
-from tests.faults.book import SPREAD, Book, Row, RunRow
+from tests.faults.book import Book
+from tests.faults.entries import SPREAD, Row, RunRow
 
 
 @dataclass

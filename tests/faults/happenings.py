@@ -37,6 +37,7 @@ def _by_line(lines: Sequence[str], zones: Sequence[str]) -> st.SearchStrategy[di
 LINES = _by_line(FOLLOWING + FIXED, PLAIN_ZONES) | _by_line(FIXED, ODD_ZONES)
 ONCE = st.fixed_dictionaries({"cron": st.just(""), "time_zone": st.just("UTC"), "at": spans(1, 7, 60, 125)})
 WHEN = LINES | LINES | LINES | ONCE
+MINUTELY = {"cron": "* * * * *", "at": None, "starts_at": None, "ends_at": None, "max_runs": None}
 # Spans where the model has instants: from the moment on at which they are chosen.
 LATER = {"at", "starts_at", "ends_at"}
 FIELDS: dict[str, st.SearchStrategy[Any]] = {

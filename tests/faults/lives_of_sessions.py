@@ -5,14 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from schedules import quota, steering, stopping
 from schedules.models import Budget, Pool, Repository, Schedule
 from schedules.places import Places
-from tests.faults.at_work import ENDS, MINUTE, MOST, Act, AtWork, acts, nth, some
+from tests.faults.at_work import AtWork
 from tests.faults.audit import look_at_spending, look_at_what_is_told
-from tests.faults.book import Limit, Purse, Window
+from tests.faults.chances import ENDS, HOLDS, MINUTE, MOST, Act, End, acts, nth, some
+from tests.faults.entries import Limit, Purse, Row, Window
 from tests.schedules.factories import make_pool
 
 POOLS = ("", "provider=anthropic", "model=claude-opus-*", "model=haiku", "model=gpt-*")
@@ -43,20 +44,30 @@ class LivesOfSessions(AtWork):
     def somebody_changes_something(self, act: Act) -> None:
         self.act(act)
 
-    @rule(act=CHANGES)
-    def somebody_changes_something_while_messages_travel(self, act: Act) -> None:
+    @rule(act=CHANGES | HOLDS | HOLDS)
+    def something_changes_while_messages_travel(self, act: Act) -> None:
         self.dispatcher.dispatch()
         self.compare()
         self.act(act)
         while self.messages and (takers := self.takers()):
             self.hand_over(self.messages.pop(0), takers[0])
 
+    @precondition(lambda self: self.running())
+    @rule(n=nth, whole_run=st.booleans(), how=st.sampled_from(ENDS))
+    def it_ends_before_it_hears_that_it_is_cancelled(self, n: int, whole_run: bool, how: End) -> None:
+        worker, session = some(self.running(), n)
+        self._cancel(self.book.sessions[session.pk], whole_run)
+        self.compare()
+        self.finish(worker, session, how)
+
     # --- people
 
     def cancel(self, n: int, whole_run: bool) -> None:
         if not self.book.sessions:
             return
-        row = some(list(self.book.sessions.values())[::-1], n)
+        self._cancel(some(list(self.book.sessions.values())[::-1], n), whole_run)
+
+    def _cancel(self, row: Row, whole_run: bool) -> None:
         self.doing.cancels.add("cancelled")
         if whole_run:
             is_open = self.book.runs[row.run].is_open

@@ -249,7 +249,7 @@ class Records:
         ahead = [pk for pk in rows if self.stands_for[pk][-1] > self.now]
         act.cut |= {pk: [] for pk in ahead}
         if ahead:
-            life.since = min(self.stands_for[pk][0] for pk in ahead) - datetime.resolution
+            life.since = min(life.since, min(self.stands_for[pk][0] for pk in ahead) - datetime.resolution)
 
     def heed_what_is_settled(self, act: Act, life: Life) -> None:
         """Planned anew after a small correction of the clock: what is on record as not run does not come again."""

@@ -10,7 +10,7 @@ from hypothesis import settings as examined
 from hypothesis.stateful import run_state_machine_as_test
 from pytest_django import Settings
 
-from tests.faults.at_work import MOST, MOST_IN_REPOSITORY
+from tests.faults.chances import MOST, MOST_IN_REPOSITORY
 from tests.faults.house import bounded_part
 from tests.faults.lives_of_sessions import LivesOfSessions
 
