@@ -1,37 +1,15 @@
 """What a session is given, and what is hidden of it."""
 
 import gzip
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from django.utils import timezone
 from pytest_django import Settings
 
 from schedules.folders import session_folder
 from schedules.models import Repository, WorkerHeartbeat
-from tests.schedules.factories import make_worker
-from tests.schedules.places import end_sessions, make_shop, queued, run_admitted, use_folders
+from tests.schedules.places import queued, run_admitted
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    use_folders(settings, tmp_path)
-    settings.ROTA_REHEARSE = True
-    yield
-    end_sessions(tmp_path)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_shop(tmp_path)
-
-
-@pytest.fixture
-def worker() -> WorkerHeartbeat:
-    return make_worker(now=timezone.now())
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folders")]
 
 
 def test_the_values_of_secrets_are_nowhere(worker: WorkerHeartbeat, repository: Repository, settings: Settings) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,29 +16,11 @@ from schedules.folders import session_folder
 from schedules.following import Wish
 from schedules.models import Repository, Session, WorkerHeartbeat
 from schedules.sweeping import sweep
-from tests.schedules.factories import make_repository, make_worker
+from tests.schedules.factories import make_repository
 from tests.schedules.faults import failing
-from tests.schedules.places import end_sessions, make_shop, queued, run_admitted, use_folders
+from tests.schedules.places import queued, run_admitted
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    use_folders(settings, tmp_path)
-    settings.ROTA_REHEARSE = True
-    yield
-    end_sessions(tmp_path)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_shop(tmp_path)
-
-
-@pytest.fixture
-def worker() -> WorkerHeartbeat:
-    return make_worker(now=timezone.now())
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folders")]
 
 
 def test_a_script_runs_and_all_of_it_is_on_record(repository: Repository, worker: WorkerHeartbeat) -> None:

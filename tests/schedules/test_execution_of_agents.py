@@ -1,6 +1,5 @@
 """Sessions of agents, from their prompt to what they cost: with the real program and a scripted model."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,30 +12,12 @@ from runners.scripted_model import ScriptedModel
 from schedules.firing import trigger
 from schedules.models import Repository, Schedule, Session, WorkerHeartbeat
 from schedules.readiness import report_of
-from tests.schedules.factories import make_schedule, make_worker
-from tests.schedules.places import end_sessions, make_shop, run_session, use_folders
+from tests.schedules.factories import make_schedule
+from tests.schedules.places import run_session
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folders")]
 
 READ_README = {"type": "tool_use", "name": "Read", "input": {"file_path": "README.md"}}
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    use_folders(settings, tmp_path)
-    settings.ROTA_REHEARSE = True
-    yield
-    end_sessions(tmp_path)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_shop(tmp_path)
-
-
-@pytest.fixture
-def worker() -> WorkerHeartbeat:
-    return make_worker(now=timezone.now())
 
 
 def of(schedule: Schedule) -> Session:

@@ -2,35 +2,19 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from django.db import connection
 from django.utils import timezone
-from pytest_django import Settings
 
 from schedules.execution import adopt, execute
 from schedules.following import Wish
 from schedules.models import Session, WorkerHeartbeat
 from schedules.transcript import FIRST_OF_PROCESS
 from tests.schedules.factories import make_event, make_worker
-from tests.schedules.places import end_sessions, queued, run_admitted, use_folders
+from tests.schedules.places import queued, run_admitted
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    use_folders(settings, tmp_path)
-    settings.ROTA_REHEARSE = True
-    yield
-    end_sessions(tmp_path)
-
-
-@pytest.fixture
-def worker() -> WorkerHeartbeat:
-    return make_worker(now=timezone.now())
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folders")]
 
 
 def test_a_worker_that_leaves_is_followed_by_another_and_nothing_is_lost_or_twice(worker: WorkerHeartbeat) -> None:

@@ -27,7 +27,7 @@ from schedules.models import Repository, Run, Session, WorkerHeartbeat
 from schedules.sweeping import sweep
 from tests.schedules.canaries import GIVEN, OWN, TELL, assert_clean, kept_files, pages, rows
 from tests.schedules.factories import make_schedule, make_worker
-from tests.schedules.places import admitted, end_sessions, make_shop, queued, run_admitted, use_folders
+from tests.schedules.places import admitted, end_sessions, queued, run_admitted, use_folders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,16 +45,6 @@ def _var(tmp_path: Path, settings: Settings) -> Iterator[None]:
         vault.put(name, GIVEN[name], by="ada", now=timezone.now())
     yield
     end_sessions(tmp_path)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_shop(tmp_path)
-
-
-@pytest.fixture
-def worker() -> WorkerHeartbeat:
-    return make_worker(now=timezone.now())
 
 
 def told(tmp_path: Path, *more: str, **fields: object) -> Session:

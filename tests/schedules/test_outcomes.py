@@ -3,7 +3,7 @@
 import gzip
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -24,29 +24,11 @@ from schedules.steering import cancel_run
 from schedules.sweeping import sweep
 from tests.schedules.factories import make_run, make_schedule, make_session, make_worker
 from tests.schedules.faults import after, failing
-from tests.schedules.places import end_sessions, make_shop, queued, run_admitted, run_claimed, use_folders
+from tests.schedules.places import queued, run_admitted, run_claimed
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folders")]
 
 _FINISHES = 'UPDATE "schedules_session" SET "status" = %s, "reason"'  # how the statement begins
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, settings: Settings) -> Iterator[None]:
-    use_folders(settings, tmp_path)
-    settings.ROTA_REHEARSE = True
-    yield
-    end_sessions(tmp_path)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_shop(tmp_path)
-
-
-@pytest.fixture
-def worker() -> WorkerHeartbeat:
-    return make_worker(now=timezone.now())
 
 
 def test_who_takes_over_when_the_end_was_not_yet_on_record_finds_everything(
