@@ -44,7 +44,7 @@ class Lives(OnTheRota):
         except ValidationError:
             return
         with self.act() as act:
-            if life.status == "broken" or (not life.is_active and life.moves(change)):
+            if (life.status == "broken" and change) or (not life.is_active and life.moves(change)):
                 self.take_back_jumps(act, life)
             save_edited(schedule, change, by="ada", now=self.now)
             act.add(life, *life.edit(change, self.now))

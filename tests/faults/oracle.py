@@ -198,7 +198,7 @@ class Life:
         first, found = self.next(), []
         if timing and self.is_active and first and first <= now:
             found.append(self.fire(now, early=True))
-        if self.status == "broken":
+        if self.status == "broken" and change:
             found.append(self.bring_back(now))
         elif timing and not self.is_active:
             found.append(self.expected(self._passed(now)))
