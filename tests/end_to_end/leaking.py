@@ -32,7 +32,7 @@ for process in /proc/[0-9]*; do
 done > "$SEEN/processes" 2> "$SEEN/refused"
 env > "$SEEN/own"
 cat "$ROTA_ENV_FILE_OF_OTHERS" > "$SEEN/files"
-find / -xdev -newer "$ROTA_ENV_FILE_OF_OTHERS" -name launch.json -exec cat {} + > "$SEEN/launches" 2>/dev/null
+find "$HOUSE" /dev/shm /run -name launch.json -exec cat {} + > "$SEEN/launches" 2>/dev/null
 cat "$SEEN/processes" "$SEEN/own" "$SEEN/files" "$SEEN/launches"
 base64 "$SEEN/processes" "$SEEN/files"; od -An -v -tx1 "$SEEN/files" | tr -d ' \n'; echo
 """
@@ -47,9 +47,9 @@ def main(folder: Path, seen: Path) -> None:
         name="curious",
         runner="script",
         argv=["sh", "-c", LOOK],
-        timeout=timedelta(seconds=20),
+        timeout=timedelta(seconds=45),
         secrets=["TOKEN", "GIVEN"],
-        environment={"SEEN": str(seen), "ROTA_ENV_FILE_OF_OTHERS": str(folder / ".env")},
+        environment={"SEEN": str(seen), "HOUSE": str(folder), "ROTA_ENV_FILE_OF_OTHERS": str(folder / ".env")},
     )
     schedule.repositories.add(_repository(folder / "shop"))
     session = trigger(schedule, by="ada", now=now)[0].sessions.get()

@@ -95,7 +95,7 @@ def test_a_session_that_looks_everywhere_finds_nothing_of_the_workers(folder: Pa
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=55,
         check=False,
         **unprivileged(),
     )
