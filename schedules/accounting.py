@@ -230,16 +230,27 @@ def forget_what_is_to_come(*, now: datetime) -> None:
 
 
 def _cut(run: Run, now: datetime) -> None:
-    """Unless its schedule was edited since: then nobody knows which times it stands for."""
-    cron, zone, until = run.schedule.cron, run.schedule.time_zone, run.missed_until
+    """Where its schedule was edited since, nobody knows which times it stands for: its count is the most it can be."""
+    left = _left_of(run, now)
+    if left:
+        run.missed_until, run.missed_count = left
+    else:
+        run.missed_until = now
+    told = f"{'' if left else 'Up to '}{_told(run.missed_count)}"
+    run.message = f"{told} {run.status}:{run.message.partition(':')[2]}"
+    run.save(update_fields=["missed_until", "missed_count", "message"])
+
+
+def _left_of(run: Run, now: datetime) -> tuple[datetime, int] | None:
+    """The last one up to `now`, and how many; None where its times are not those of its schedule's line any more."""
+    cron, zone, first, until = run.schedule.cron, run.schedule.time_zone, run.scheduled_for, run.missed_until
     try:
-        count = 1 + timetable.count(cron, zone, run.scheduled_for, until or now, MOST_PASSED)
+        if until is None or any(timetable.previous_at_or_before(cron, zone, end) != end for end in (first, until)):
+            return None
+        count = 1 + timetable.count(cron, zone, first, until, MOST_PASSED)
         last = timetable.previous_at_or_before(cron, zone, now)
-        left = 1 + timetable.count(cron, zone, run.scheduled_for, now, run.missed_count)
+        left = 1 + timetable.count(cron, zone, first, now, run.missed_count)
     except TimetableError:
-        return
-    if last is None or count < run.missed_count or (count > run.missed_count and run.reason != Reason.CLOCK_JUMPED):
-        return
-    left = min(left, run.missed_count)
-    message = f"{_told(left)} {run.status}:{run.message.partition(':')[2]}"
-    Run.objects.filter(pk=run.pk).update(missed_until=last, missed_count=left, message=message)
+        return None
+    same = count == run.missed_count or (count > run.missed_count and run.reason == Reason.CLOCK_JUMPED)
+    return (last, min(left, run.missed_count)) if last and same else None

@@ -17,6 +17,7 @@ from tests.processes import bounded, end, until
 _VERSION = "pginstall18"
 _INITDB = ("--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
 _FAST = ("-h", "", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+_MANY = ("-c", "max_connections=300")  # fifty workers at once have two each
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Postgres:
         data = self.directory / "data"
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                bounded([self._bin / "postgres", *_FAST, "-D", data, "-k", self.directory]),
+                bounded([self._bin / "postgres", *_FAST, *_MANY, "-D", data, "-k", self.directory]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

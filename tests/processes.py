@@ -16,11 +16,11 @@ def bounded(command: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike
     return [timeout, "--kill-after=5", str(_LONGEST_LIFE), *command] if timeout else [*command]
 
 
-def until(condition: Callable[[], object], *, within: float, what: str) -> None:
-    """Return as soon as `condition` holds; fail the test when `within` seconds pass first."""
+def until(condition: Callable[[], object], *, within: float, what: str, said: Callable[[], str] = str) -> None:
+    """Return as soon as `condition` holds; fail the test, with what was `said`, when `within` seconds pass first."""
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        assert time.monotonic() < deadline, f"not within {within} s: {what} {said()}"
         time.sleep(0.02)
 
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class House:
         before = WorkerHeartbeat.objects.filter(kind=WorkerHeartbeat.Kind.BEAT).count()
         process = self.start(*_celery(harm), "beat", log="beat")
         beats = WorkerHeartbeat.objects.filter(kind=WorkerHeartbeat.Kind.BEAT)
-        until(lambda: beats.count() > before, within=_UP_WITHIN, what=f"beat is there: {self.said('beat')}")
+        until(lambda: beats.count() > before, within=_UP_WITHIN, what="beat is there", said=partial(self.said, "beat"))
         return process
 
     def worker(
@@ -104,7 +105,7 @@ class House:
             **more,
         )
         rows = WorkerHeartbeat.objects.filter(pid=process.pid, stopped_at=None)
-        until(rows.exists, within=_UP_WITHIN, what=f"{name} is ready: {self.said(name)}")
+        until(rows.exists, within=_UP_WITHIN, what=f"{name} is ready", said=partial(self.said, name))
         return process
 
     def start_all(self) -> None:

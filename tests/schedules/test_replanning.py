@@ -9,6 +9,7 @@ from django.db import connection
 from config.celery import app
 from schedules import steering
 from schedules.beat import Scheduler
+from schedules.editing import save_edited
 from schedules.firing import fire_due
 from schedules.models import Hold, Incident, Run, Schedule, WorkerHeartbeat
 from schedules.replanning import replan_ahead
@@ -271,17 +272,36 @@ def test_a_clock_that_is_corrected_by_seconds_makes_no_time_that_is_on_record_co
     assert Run.objects.get().missed_count == 6
 
 
-@pytest.mark.parametrize("cron", ["30 * * * *", "61 * * * *"])
-def test_a_row_of_times_that_nobody_can_tell_any_more_stays_as_it_is(cron: str) -> None:
+@pytest.mark.parametrize("cron", ["30 * * * *", "5-55/10 * * * *", "61 * * * *"])
+def test_a_row_of_times_that_nobody_can_tell_any_more_tells_of_nothing_that_is_to_come(cron: str) -> None:
     schedule = make_schedule(now=NINE - HOUR, cron="*/10 * * * *")
     steering.pause([schedule], by="ada", reason="", now=NINE - HOUR)
     steering.resume([schedule], by="ada", now=NINE)
     Schedule.objects.filter(pk=schedule.pk).update(cron=cron)
 
-    replan_ahead(now=NINE - 15 * MINUTE)
+    for _ in range(2):
+        replan_ahead(now=NINE - 15 * MINUTE)
 
     skipped = Run.objects.get()
-    assert (skipped.missed_until, skipped.missed_count) == (NINE, 6)
+    assert (skipped.scheduled_for, skipped.missed_until) == (NINE - 50 * MINUTE, NINE - 15 * MINUTE)
+    assert skipped.missed_count == 6
+    assert skipped.message == "Up to 6 due times skipped: the schedule was paused by ada."
+
+
+def test_what_comes_after_an_edit_is_not_passed_over_for_what_was_on_record_before_the_clock_went_back() -> None:
+    schedule = make_schedule(now=NINE - 4 * HOUR, cron="7 * * * *")
+    steering.pause([schedule], by="ada", reason="", now=NINE - 4 * HOUR)
+    steering.resume([schedule], by="ada", now=NINE)
+    schedule.refresh_from_db()
+    schedule.cron = "*/30 * * * *"
+    save_edited(schedule, {"cron": schedule.cron}, by="ada", now=NINE)
+    replan_ahead(now=NINE - 2 * HOUR)
+
+    steering.pause([schedule], by="ada", reason="", now=NINE - 2 * HOUR)
+    steering.resume([schedule], by="ada", now=NINE - 2 * HOUR)
+
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == NINE - 90 * MINUTE
 
 
 def test_nor_while_it_is_paused_again() -> None:
