@@ -176,7 +176,9 @@ class OnTheRota(Records, RuleBasedStateMachine):
         life = next(life for life in self.lives if life.pk == session.schedule_id)
         off = life.status == "disabled" or (life.status == "paused" and session.run.trigger == "schedule")
         place = session.repository
-        return bool(self.halted(life.pk, self.now)) or off or (place is not None and not place.enabled)
+        lifted = [halt for halt in self.halts if halt.reason == "stopped" and halt.ends_at is not None]
+        halted = any(halt.covers(life.pk, self.now) for halt in self._halts() if halt not in lifted)
+        return halted or off or (place is not None and not place.enabled)
 
     def _worker_lives(self) -> None:
         WorkerHeartbeat.objects.filter(pk=self.worker.pk).update(last_seen_at=self.now)

@@ -249,12 +249,15 @@ class Records:
                 act.cut[pk] = left
 
     def take_back_jumps(self, act: Act, life: Life) -> None:
-        """What a clock that was wrong passed over has not come yet."""
+        """What a clock that was wrong passed over has not come yet, or has."""
         rows = [pk for pk in self.jumps if self.before.runs[pk]["schedule_id"] == life.pk]
         ahead = [pk for pk in rows if self.stands_for[pk][-1] > self.now]
         act.cut |= {pk: [] for pk in ahead}
         if ahead:
             life.since = min(life.since, min(self.stands_for[pk][0] for pk in ahead) - datetime.resolution)
+        else:  # they have come; a repository that was linked since then has no part in them
+            told = [self.stands_for[pk] for pk in rows if self.stands_for[pk][0] <= life.since]
+            life.since = max([life.since, *(times[-1] for times in told)])
 
     def heed_what_is_settled(self, act: Act, life: Life) -> None:
         """Planned anew after a small correction of the clock: what is on record as not run does not come again."""
