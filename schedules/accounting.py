@@ -185,10 +185,10 @@ def _take_back_jump(schedule: Schedule, now: datetime) -> datetime | None:
     if first is not None:
         ahead.delete()
         before = first - datetime.resolution
-        return before if after is None else min(after, before)
+        after = before if after is None else min(after, before)
     if after is None:
         return None
-    # The clock was put right, and since then they have come: their row tells of them.
+    # Where the clock was put right, and since then times have come that it had passed over, their row tells of them.
     last = jumped.filter(scheduled_for__lte=after).aggregate(last=Max("missed_until"))["last"]
     return max(after, last or after)
 

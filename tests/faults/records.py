@@ -255,9 +255,9 @@ class Records:
         act.cut |= {pk: [] for pk in ahead}
         if ahead:
             life.since = min(life.since, min(self.stands_for[pk][0] for pk in ahead) - datetime.resolution)
-        else:  # they have come; a repository that was linked since then has no part in them
-            told = [self.stands_for[pk] for pk in rows if self.stands_for[pk][0] <= life.since]
-            life.since = max([life.since, *(times[-1] for times in told)])
+        # The others have come; a repository that was linked since then has no part in them.
+        told = [self.stands_for[pk] for pk in rows if pk not in ahead and self.stands_for[pk][0] <= life.since]
+        life.since = max([life.since, *(times[-1] for times in told)])
 
     def heed_what_is_settled(self, act: Act, life: Life) -> None:
         """Planned anew after a small correction of the clock: what is on record as not run does not come again."""

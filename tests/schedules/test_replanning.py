@@ -349,3 +349,17 @@ def test_what_was_to_come_before_a_jump_of_the_clock_is_counted_as_well(resumed_
             assert run.missed_count == (run.missed_until - until) / MINUTE
         until = run.missed_until
     assert until == resumed_at
+
+
+def test_of_two_jumps_of_the_clock_the_one_that_has_come_is_counted_once_where_the_other_has_not() -> None:
+    schedule = make_schedule(now=NINE - DAY, cron="* * * * *")
+    fire_due(now=NINE)
+    steering.resume([schedule], by="ada", now=NINE)
+    fire_due(now=NINE + DAY)
+    replan_ahead(now=NINE - HOUR)
+
+    steering.resume([schedule], by="ada", now=NINE + 10 * MINUTE)
+
+    skipped, jumped = Run.objects.order_by("-scheduled_for")
+    assert (jumped.reason, jumped.missed_until) == ("clock_jumped", NINE)
+    assert (skipped.scheduled_for, skipped.missed_until) == (NINE + MINUTE, NINE + 10 * MINUTE)
