@@ -54,6 +54,8 @@ class Supervised:
                 env=environment,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
+                # Also where the tests themselves were started by nohup, which is inherited.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
 
     @property
